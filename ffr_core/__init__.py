@@ -1,0 +1,1 @@
+"""Fine-grained fragment retrieval over long, image-filled dialogues."""
