@@ -14,10 +14,10 @@ _OPAQUE_NAME = re.compile(
 
 
 def image_words(image: Image) -> str:
-    """Caption and file name as words; names such as `IMG_2041.jpg` say nothing and are left out."""
+    """Caption, file name and text inside the picture; names such as `IMG_2041.jpg` say nothing."""
     stem = PurePosixPath((image.uri or "").split("?")[0]).stem
     words = "" if _OPAQUE_NAME.match(stem) or len(stem) > 60 else re.sub(r"[-_.+]+", " ", stem)
-    return " ".join(part for part in (image.caption or "", words) if part)
+    return " ".join(part for part in (image.caption, words, image.text) if part)
 
 
 def turn_text(turn: Turn) -> str:

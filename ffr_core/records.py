@@ -198,6 +198,7 @@ def _image(record: Mapping[str, Any], base: str | None) -> Image:
         image_id=int(record["image_id"]),
         uri=resolve_uri(uri, base),
         caption=_optional_text(record, "caption"),
+        text=_optional_text(record, "text"),
     )
 
 
@@ -227,11 +228,13 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
         record["timestamp_text"] = turn.timestamp_text
     if turn.reply_to is not None:
         record["reply_to"] = turn.reply_to
-    record["images"] = [
-        {"image_id": image.image_id, "uri": image.uri, "caption": image.caption}
-        for image in turn.images
-    ]
+    record["images"] = [_image_record(image) for image in turn.images]
     return record
+
+
+def _image_record(image: Image) -> dict[str, Any]:
+    record = {"image_id": image.image_id, "uri": image.uri, "caption": image.caption}
+    return record if image.text is None else {**record, "text": image.text}
 
 
 def _query_record(query: Query) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Image:
     """Local path, `file://` or `s3://` URI; None when the bytes are not available."""
     caption: str | None = None
     """A description that came with the image."""
+    text: str | None = None
+    """Text read inside the picture (OCR)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,11 +137,10 @@ class Dialogue:
         self._check_gold(where, num_images)
 
     def _check_gold(self, where: str, num_images: int) -> None:
-        if self.fragments is not None:
-            if any(not 0 <= i < len(self.turns) for part in self.fragments for i in part):
-                raise RecordError(
-                    "bad_fragments", f"{where}: a gold fragment names a turn that does not exist"
-                )
+        if any(not 0 <= i < len(self.turns) for part in self.fragments or () for i in part):
+            raise RecordError(
+                "bad_fragments", f"{where}: a gold fragment names a turn that does not exist"
+            )
         for query in self.queries or ():
             ids, images = query.relevance.utterance_ids, query.relevance.image_ids
             if any(not 0 <= i < len(self.turns) for i in ids) or any(
