@@ -1,0 +1,270 @@
+"""Algorithm 1 as plain functions: build what is indexed, recall, localize, aggregate.
+
+Source: Sec 5.2.2. Jobs and the service call the same functions, spread over their workers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ffr_core.aggregation import aggregate_dialogue, rank_answers
+from ffr_core.errors import InputError, NotFoundError
+from ffr_core.passages import make_passages, passage_of
+from ffr_core.records import content_hash
+from ffr_core.types import (
+    Candidate,
+    Dialogue,
+    DialogueAnswer,
+    Filters,
+    Fragment,
+    IndexedDialogue,
+    IndexedFragment,
+    IndexedPassage,
+    IndexStats,
+    Localization,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ffr_core.index.payload import PayloadStore
+    from ffr_core.protocols import Encoder, FragmentIndex, Localizer, Segmenter
+
+logger = logging.getLogger(__name__)
+
+FragmentVector = Literal["mean", "encode"]
+Change = Literal["indexed", "updated", "unchanged"]
+MAX_QUERY_CHARS = 4_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """Steps 1 and 2: decompose dialogues and embed their fragments and passages."""
+
+    segmenter: Segmenter
+    encoder: Encoder
+    fragment_vector: FragmentVector = "mean"
+    """`mean`: the mean of the passage vectors; `encode`: the encoder reads the whole fragment."""
+
+    def fingerprint(self, dialogue: Dialogue) -> str:
+        """Content + segmenter + encoder: equal fingerprints mean that no work is needed."""
+        parts = (
+            content_hash(dialogue),
+            self.segmenter.fingerprint,
+            self.encoder.fingerprint,
+            self.fragment_vector,
+        )
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def segment(self, dialogues: Sequence[Dialogue]) -> list[tuple[Fragment, ...]]:
+        """Step 1."""
+        return self.segmenter.segment(dialogues)
+
+    def embed(
+        self, dialogues: Sequence[Dialogue], fragments: Sequence[tuple[Fragment, ...]]
+    ) -> list[IndexedDialogue]:
+        """Step 2: all passages of all dialogues go to the encoder together."""
+        passages = [
+            [make_passages(dialogue, fragment) for fragment in parts]
+            for dialogue, parts in zip(dialogues, fragments, strict=True)
+        ]
+        vectors_PD = self.encoder.encode_passages([p for d in passages for f in d for p in f])
+        rows = iter(vectors_PD)
+        built = []
+        for dialogue, parts, per_fragment in zip(dialogues, fragments, passages, strict=True):
+            embedded = [
+                tuple(IndexedPassage(passage=p, vector_D=next(rows)) for p in fragment_passages)
+                for fragment_passages in per_fragment
+            ]
+            whole_ND = self._fragment_vectors(dialogue, parts, embedded)
+            built.append(
+                IndexedDialogue(
+                    dialogue=dialogue,
+                    fingerprint=self.fingerprint(dialogue),
+                    fragments=tuple(
+                        IndexedFragment(
+                            fragment=fragment,
+                            text=passage_of(dialogue, fragment.turn_ids).text,
+                            vector_D=vector_D,
+                            passages=fragment_passages,
+                        )
+                        for fragment, vector_D, fragment_passages in zip(
+                            parts, whole_ND, embedded, strict=True
+                        )
+                    ),
+                )
+            )
+        return built
+
+    def build(self, dialogues: Sequence[Dialogue]) -> list[IndexedDialogue]:
+        """Steps 1 and 2 in one go."""
+        return self.embed(dialogues, self.segment(dialogues))
+
+    def _fragment_vectors(
+        self,
+        dialogue: Dialogue,
+        fragments: Sequence[Fragment],
+        embedded: Sequence[tuple[IndexedPassage, ...]],
+    ) -> NDArray[np.float32]:
+        import numpy as np
+
+        if self.fragment_vector == "encode":
+            return self.encoder.encode_passages(
+                [passage_of(dialogue, fragment.turn_ids) for fragment in fragments]
+            )
+        means_ND = np.stack([np.mean([p.vector_D for p in part], axis=0) for part in embedded])
+        norms_N1 = np.linalg.norm(means_ND, axis=1, keepdims=True)
+        result: NDArray[np.float32] = (means_ND / np.maximum(norms_N1, 1e-12)).astype(np.float32)
+        return result
+
+
+def check_query(query: str) -> str:
+    """Return the query without surrounding white space; InputError when empty or too long."""
+    query = query.strip()
+    if not query:
+        raise InputError("the query is empty; write what you are looking for")
+    if len(query) > MAX_QUERY_CHARS:
+        raise InputError(
+            f"the query has {len(query)} characters, at most {MAX_QUERY_CHARS} are allowed;"
+            " shorten it"
+        )
+    return query
+
+
+def localize_candidate(
+    localizer: Localizer, query: str, dialogue: Dialogue, candidate: Candidate
+) -> Localization:
+    """Step 4 for one candidate: read its turns again, knowing the query."""
+    return localizer.localize(query, dialogue, candidate.fragment.turn_ids, candidate.passages)
+
+
+def aggregate(
+    found: Sequence[tuple[Candidate, Localization]],
+    dialogues: Mapping[str, Dialogue],
+    min_relevance: float,
+) -> list[DialogueAnswer]:
+    """Step 5: drop candidates below `min_relevance`, merge per dialogue, rank."""
+    per_dialogue: dict[str, list[tuple[Candidate, Localization]]] = {}
+    for candidate, localization in found:
+        if localization.relevance >= min_relevance:
+            per_dialogue.setdefault(candidate.dialogue_id, []).append((candidate, localization))
+    return rank_answers(
+        aggregate_dialogue(dialogues[dialogue_id], parts)
+        for dialogue_id, parts in per_dialogue.items()
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class System:
+    """An opened index with its models: add, search, read and delete dialogues in one process."""
+
+    builder: Builder
+    index: FragmentIndex
+    payloads: PayloadStore
+    localizer: Localizer
+    num_candidates: int = 20
+    """K. Source: authors' setting."""
+    min_relevance: float = 0.0
+
+    def __enter__(self) -> System:
+        """Use as a context manager: the index closes at the end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the index."""
+        self.close()
+
+    def close(self) -> None:
+        """Release the index file or connection."""
+        self.index.close()
+
+    def add(self, dialogue: Dialogue, tenant: str = "default", restore: bool = False) -> Change:
+        """Add or replace one dialogue; does nothing when its fingerprint is unchanged.
+
+        Raises:
+            InputError: The dialogue was deleted; `restore=True` brings it back.
+        """
+        fingerprint = self.builder.fingerprint(dialogue)
+        header = self.index.headers(tenant, [dialogue.dialogue_id]).get(dialogue.dialogue_id)
+        if header is not None and header.deleted:
+            if not restore:
+                raise InputError(
+                    f"dialogue {dialogue.dialogue_id!r} was deleted; use --restore to index it again"
+                )
+            self.index.restore(tenant, dialogue.dialogue_id)
+            header = None
+        if header is not None and header.fingerprint == fingerprint:
+            return "unchanged"
+        write_dialogue(self.index, self.payloads, tenant, self.builder.build([dialogue])[0])
+        return "indexed" if header is None else "updated"
+
+    def search(
+        self,
+        query: str,
+        *,
+        tenant: str = "default",
+        filters: Filters | None = None,
+        num_candidates: int | None = None,
+    ) -> list[DialogueAnswer]:
+        """Steps 3 to 5: recall, localize each candidate, merge per dialogue, best first."""
+        query = check_query(query)
+        query_vector_D = self.builder.encoder.encode_queries([query])[0]
+        candidates = self.index.search(
+            tenant,
+            query_vector_D,
+            query,
+            filters or Filters(),
+            num_candidates or self.num_candidates,
+        )
+        dialogues = {c.dialogue_id: self.payloads.get(tenant, c.payload) for c in candidates}
+        found = [
+            (c, localize_candidate(self.localizer, query, dialogues[c.dialogue_id], c))
+            for c in candidates
+        ]
+        return aggregate(found, dialogues, self.min_relevance)
+
+    def get(self, dialogue_id: str, tenant: str = "default") -> Dialogue:
+        """The dialogue as it was indexed; NotFoundError when the tenant has none of that id."""
+        header = self.index.headers(tenant, [dialogue_id]).get(dialogue_id)
+        if header is None or header.deleted:
+            raise NotFoundError(f"there is no dialogue {dialogue_id!r}; `ffrs stats` lists the ids")
+        return self.payloads.get(tenant, header.payload)
+
+    def delete(self, dialogue_id: str, tenant: str = "default") -> bool:
+        """Remove a dialogue everywhere and leave a tombstone; False when there was none."""
+        return delete_dialogue(self.index, self.payloads, tenant, dialogue_id)
+
+    def dialogue_ids(self, tenant: str = "default") -> Iterator[str]:
+        """Ids of all live dialogues, sorted."""
+        return (h.dialogue_id for h in self.index.scan_headers(tenant) if not h.deleted)
+
+    def stats(self, tenant: str = "default") -> IndexStats:
+        """Counts of one tenant."""
+        return self.index.stats(tenant)
+
+
+def write_dialogue(
+    index: FragmentIndex, payloads: PayloadStore, tenant: str, item: IndexedDialogue
+) -> None:
+    """Write payload first, then rows, then the header; a crash anywhere is repaired by a rerun."""
+    before = index.headers(tenant, [item.dialogue.dialogue_id]).get(item.dialogue.dialogue_id)
+    payload = payloads.put(item.dialogue, tenant)
+    index.upsert(tenant, item, payload)
+    if before is not None and before.payload and before.payload != payload:
+        payloads.delete(tenant, before.payload)
+
+
+def delete_dialogue(
+    index: FragmentIndex, payloads: PayloadStore, tenant: str, dialogue_id: str
+) -> bool:
+    """Remove rows and payload; the tombstone stays."""
+    header = index.headers(tenant, [dialogue_id]).get(dialogue_id)
+    deleted = index.delete(tenant, dialogue_id)
+    if header is not None and header.payload:
+        payloads.delete(tenant, header.payload)
+    return deleted
