@@ -51,15 +51,12 @@ class Builder:
     fragment_vector: FragmentVector = "mean"
     """`mean`: the mean of the passage vectors; `encode`: the encoder reads the whole fragment."""
 
-    def fingerprint(self, dialogue: Dialogue) -> str:
-        """Content + segmenter + encoder: equal fingerprints mean that no work is needed."""
-        parts = (
-            content_hash(dialogue),
-            self.segmenter.fingerprint,
-            self.encoder.fingerprint,
-            self.fragment_vector,
+    @property
+    def recipe(self) -> str:
+        """Everything but the content that decides what is stored."""
+        return "\n".join(
+            (self.segmenter.fingerprint, self.encoder.fingerprint, self.fragment_vector)
         )
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def segment(self, dialogues: Sequence[Dialogue]) -> list[tuple[Fragment, ...]]:
         """Step 1."""
@@ -85,7 +82,7 @@ class Builder:
             built.append(
                 IndexedDialogue(
                     dialogue=dialogue,
-                    fingerprint=self.fingerprint(dialogue),
+                    fingerprint=dialogue_fingerprint(dialogue, self.recipe),
                     fragments=tuple(
                         IndexedFragment(
                             fragment=fragment,
@@ -121,6 +118,11 @@ class Builder:
         norms_N1 = np.linalg.norm(means_ND, axis=1, keepdims=True)
         result: NDArray[np.float32] = (means_ND / np.maximum(norms_N1, 1e-12)).astype(np.float32)
         return result
+
+
+def dialogue_fingerprint(dialogue: Dialogue, recipe: str) -> str:
+    """Content + recipe (64 hex): equal fingerprints mean that no work is needed."""
+    return hashlib.sha256(f"{content_hash(dialogue)}\n{recipe}".encode()).hexdigest()
 
 
 def check_query(query: str) -> str:
@@ -189,12 +191,12 @@ class System:
         Raises:
             InputError: The dialogue was deleted; `restore=True` brings it back.
         """
-        fingerprint = self.builder.fingerprint(dialogue)
+        fingerprint = dialogue_fingerprint(dialogue, self.builder.recipe)
         header = self.index.headers(tenant, [dialogue.dialogue_id]).get(dialogue.dialogue_id)
         if header is not None and header.deleted:
             if not restore:
                 raise InputError(
-                    f"dialogue {dialogue.dialogue_id!r} was deleted; use --restore to index it again"
+                    f"dialogue {dialogue.dialogue_id!r} was deleted; restore it to index it again"
                 )
             self.index.restore(tenant, dialogue.dialogue_id)
             header = None

@@ -1,0 +1,238 @@
+"""The `ffrs` command. Each command imports what it needs when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+app = typer.Typer(
+    help="Find the part of a long, image-filled conversation that answers a query.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Home = Annotated[
+    Path | None,
+    typer.Option(help="Data folder.", envvar="FFRS_HOME", show_default="~/.ffrs"),
+]
+ProfileName = Annotated[
+    str, typer.Option("--profile", "--config", help="Name or path of a profile.")
+]
+Tenant = Annotated[str, typer.Option(help="Owner of the dialogues.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _clear_errors(command: F) -> F:
+    """Print our own errors as one sentence and exit with code 2; let defects show a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from ffr_core.errors import FfrError
+
+        try:
+            return command(*args, **kwargs)
+        except FfrError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(2) from error
+
+    return wrapped  # type: ignore[return-value]
+
+
+@app.command("import")
+@_clear_errors
+def import_command(
+    format_name: Annotated[
+        str, typer.Argument(metavar="FORMAT", help="whatsapp telegram slack discord wechat jsonl")
+    ],
+    path: Annotated[Path, typer.Argument(help="Export file, folder or .zip, as you have it.")],
+    out: Annotated[Path, typer.Option(help="Folder for dialogues.jsonl and images.")],
+    timezone: Annotated[str, typer.Option(help="Zone of times without one.")] = "UTC",
+    date_order: Annotated[str, typer.Option(help="auto, dmy, mdy or ymd.")] = "auto",
+) -> None:
+    """Turn a chat export into dialogues that `ffrs index` reads."""
+    from ffr_core.importers import import_export
+
+    report = import_export(format_name, path, out, timezone=timezone, date_order=date_order)
+    print(report.describe())
+
+
+@app.command("index")
+@_clear_errors
+def index_command(
+    inputs: Annotated[list[str], typer.Argument(help="JSONL/Parquet files, folders, s3:// URIs.")],
+    profile: ProfileName = "laptop",
+    home: Home = None,
+    tenant: Tenant = "default",
+    dry_run: Annotated[bool, typer.Option(help="Count and estimate, write nothing.")] = False,
+    restore: Annotated[bool, typer.Option(help="Index deleted dialogues again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Index dialogues; again only for what is new or changed."""
+    from jobs.index_corpus import IndexJobConfig, describe, exceeds, run
+
+    config = IndexJobConfig(
+        input=tuple(inputs),
+        profile=profile,
+        home=None if home is None else str(home),
+        tenant=tenant,
+        restore=restore,
+    )
+    summary = run(config, dry_run)
+    print(json.dumps(summary) if as_json else describe(summary))
+    if exceeds(summary, config.max_dead_share):
+        print("error: more records were left out than max_dead_share allows", file=sys.stderr)
+        raise typer.Exit(3)
+
+
+@app.command("search")
+@_clear_errors
+def search_command(
+    query: Annotated[str, typer.Argument(help="What you are looking for.")],
+    profile: ProfileName = "laptop",
+    home: Home = None,
+    tenant: Tenant = "default",
+    participant: Annotated[list[str] | None, typer.Option(help="Only with this speaker.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Not before this time (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Before this time (UTC).")] = None,
+    has_image: Annotated[bool | None, typer.Option(help="With or without images.")] = None,
+    dialogue: Annotated[list[str] | None, typer.Option(help="Only this dialogue.")] = None,
+    limit: Annotated[int, typer.Option(help="Dialogues shown.", min=1)] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the index; prints dialogues with the matching turns."""
+    from datetime import UTC
+
+    from ffr_core.answers import answer_record, describe_answer
+    from ffr_core.profile import open_system
+    from ffr_core.types import Filters
+
+    filters = Filters(
+        participants=tuple(participant or ()),
+        since=since.replace(tzinfo=UTC) if since else None,
+        until=until.replace(tzinfo=UTC) if until else None,
+        has_image=has_image,
+        dialogue_ids=tuple(dialogue or ()),
+    )
+    with open_system(profile, home) as system:
+        answers = system.search(query, tenant=tenant, filters=filters)[:limit]
+        shown = [(answer, system.payloads.get(tenant, answer.payload)) for answer in answers]
+    if as_json:
+        print(json.dumps([answer_record(a, d) for a, d in shown], ensure_ascii=False, indent=2))
+    elif not shown:
+        print("nothing found")
+    else:
+        print("\n\n".join(describe_answer(answer, found) for answer, found in shown))
+
+
+@app.command("serve")
+@_clear_errors
+def serve_command(
+    profile: ProfileName = "laptop",
+    home: Home = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    keys: Annotated[Path | None, typer.Option(help="TOML file of hashed API keys.")] = None,
+) -> None:
+    """Start the HTTP service and the web page; Ctrl-C stops it."""
+    from serve.app import serve
+
+    serve(profile, home=home, host=host, port=port, keys=keys)
+
+
+@app.command("delete")
+@_clear_errors
+def delete_command(
+    dialogue_id: Annotated[str, typer.Argument(help="Which dialogue.")],
+    profile: ProfileName = "laptop",
+    home: Home = None,
+    tenant: Tenant = "default",
+) -> None:
+    """Remove a dialogue from index and storage; indexing respects that until --restore."""
+    from ffr_core.errors import NotFoundError
+    from ffr_core.profile import open_system
+
+    with open_system(profile, home) as system:
+        if not system.delete(dialogue_id, tenant):
+            raise NotFoundError(f"there is no dialogue {dialogue_id!r}; `ffrs stats` lists the ids")
+    print(f"deleted {dialogue_id}")
+
+
+@app.command("stats")
+@_clear_errors
+def stats_command(
+    profile: ProfileName = "laptop",
+    home: Home = None,
+    tenant: Tenant = "default",
+    ids: Annotated[bool, typer.Option(help="List the dialogue ids.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count what is indexed."""
+    from dataclasses import asdict
+
+    from ffr_core.profile import open_system
+
+    with open_system(profile, home) as system:
+        counts = asdict(system.stats(tenant))
+        if ids:
+            counts["dialogue_ids"] = list(system.dialogue_ids(tenant))
+    if as_json:
+        print(json.dumps(counts, ensure_ascii=False))
+        return
+    for name, value in counts.items():
+        print(f"{name}: " + ("\n  ".join(["", *value]) if name == "dialogue_ids" else str(value)))
+
+
+@app.command("eval")
+@_clear_errors
+def eval_command(
+    data: Annotated[Path, typer.Option(help="A corpus file with gold labels.")],
+    profile: ProfileName = "laptop",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write results here.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings.")] = None,
+    baseline: Annotated[bool, typer.Option(help="Compare with simple baselines.")] = False,
+    hide_timestamps: Annotated[bool, typer.Option(help="Segment without times.")] = False,
+    max_queries: Annotated[int | None, typer.Option(help="Evenly spaced subset.")] = None,
+) -> None:
+    """Measure a profile on a file with gold fragments and queries."""
+    from jobs.evaluate import describe, evaluate_file
+
+    results = evaluate_file(
+        data,
+        profile,
+        cache=cache,
+        baseline=baseline,
+        hide_timestamps=hide_timestamps,
+        max_queries=max_queries,
+    )
+    print(describe(results))
+    if json_path:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(results, indent=2) + "\n")
+
+
+@app.command("doctor")
+@_clear_errors
+def doctor_command(
+    profile: ProfileName = "laptop",
+    home: Home = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired.")] = False,
+) -> None:
+    """Check this machine and say what a profile uses and what it weighs."""
+    from jobs.doctor import examine
+
+    if not examine(profile, home, fix):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,330 @@
+"""Index a corpus: segment every dialogue, embed its fragments, write them to Milvus.
+
+    ray job submit --address http://HEAD:8265 -- python -m jobs.index_corpus --config FILE.toml
+
+Running it again indexes only what is new or changed; a run that was killed is repaired by the same
+command. Every record that was left out is in the dead-letter file with its position and a reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import Field
+
+from ffr_core.config import Config
+from ffr_core.errors import FfrError
+from ffr_core.pipeline import Builder
+from ffr_core.profile import data_home, load_profile, remember_root
+from jobs.index_stages import (
+    BuildStage,
+    EmbedStage,
+    PrepareStage,
+    ReadStage,
+    SegmentStage,
+    WriteStage,
+    load_builder,
+    rows_of,
+)
+from jobs.reading import Source, list_sources
+from jobs.runtime import ray_session
+
+
+class PoolConfig(Config):
+    """Workers of one stage; the pool grows with the backlog."""
+
+    min_workers: int = Field(default=1, ge=1)
+    max_workers: int = Field(default=1, ge=1)
+    cpus: float = 1.0
+    """CPUs of one worker."""
+    gpus: float = 0.0
+    """GPUs of one worker."""
+    batch: int = Field(default=16, ge=1)
+    """Dialogues that a worker gets at once."""
+
+
+class IndexJobConfig(Config):
+    """An index run."""
+
+    input: tuple[str, ...]
+    """Files, folders or `s3://bucket/prefix` URIs of JSONL or Parquet."""
+    profile: str = "laptop"
+    """Name or path of the profile."""
+    home: str | None = None
+    """Data folder; `FFRS_HOME` or `~/.ffrs` when left out."""
+    tenant: str = "default"
+    """Owner of the dialogues."""
+    restore: bool = False
+    """Index dialogues again that were deleted."""
+    stages: Literal["joint", "separate"] = "joint"
+    """`joint`: segment and embed in one worker (one shared model); `separate`: two pools."""
+    build: PoolConfig = PoolConfig()
+    """Workers of the joint stage."""
+    segment: PoolConfig = PoolConfig()
+    embed: PoolConfig = PoolConfig()
+    writers: int = Field(default=1, ge=1)
+    """Connections to a Milvus server; Milvus Lite always has one."""
+    max_record_bytes: int = Field(default=32_000_000, ge=1_000)
+    max_dead_share: float = Field(default=0.5, ge=0, le=1)
+    """The run ends with exit code 3 when a larger share of records went to the dead letter."""
+    report: str | None = None
+    """Folder for `summary.json` and `dead_letter.jsonl`; `<home>/runs/index` when left out."""
+
+
+def run(config: IndexJobConfig, dry_run: bool = False) -> dict[str, Any]:
+    """Run the job and return its summary; see the module text.
+
+    Raises:
+        FfrError: The input, the profile or the index cannot be used at all.
+    """
+    home = data_home(config.home)
+    sources = list_sources(config.input)
+    for source in sources:
+        remember_root(home, source.base)
+    profile = load_profile(config.profile, home)
+    builder = load_builder(profile.model_dump())
+    encoder, recipe = builder.encoder, builder.recipe
+    started = time.monotonic()
+    with ray_session():
+        owners = _start_owners(config, profile.model_dump(), encoder.fingerprint, encoder.dim)
+        rows = _pipeline(config, profile.model_dump(), recipe, owners, sources, dry_run)
+        sample: list[Any] = []
+        report = Path(config.report) if config.report else home / "runs" / "index"
+        summary = _collect(_sampled(rows, sample), sources, report, started, dry_run)
+        if dry_run:
+            summary["estimate"] = _estimate(builder, sample, summary["turns"], config)
+        _close(owners)
+    (report / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (report / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+    return summary
+
+
+def _sampled(rows: Iterator[dict[str, Any]], sample: list[Any]) -> Iterator[dict[str, Any]]:
+    """Pass rows through, keeping the first few dialogues that have work left (a dry run)."""
+    for row in rows:
+        if row["item"] and len(sample) < 8:
+            sample.append(pickle.loads(row["item"]))
+        yield row
+
+
+def _estimate(
+    builder: Builder, sample: list[Any], num_turns: int, config: IndexJobConfig
+) -> dict[str, float]:
+    """Build a few dialogues here, write nothing, and scale up to all turns."""
+    if not sample:
+        return {"seconds": 0.0, "turns_per_second": 0.0, "workers": config.build.max_workers}
+    started = time.monotonic()
+    builder.build(sample)
+    speed = sum(len(d.turns) for d in sample) / (time.monotonic() - started)
+    workers = config.build.max_workers if config.stages == "joint" else config.embed.max_workers
+    return {
+        "seconds": round(num_turns / speed / workers, 1),
+        "turns_per_second": round(speed, 1),
+        "workers": workers,
+    }
+
+
+def _start_owners(
+    config: IndexJobConfig, profile: dict[str, Any], fingerprint: str, dim: int
+) -> list[Any]:
+    import ray
+
+    from ffr_core.profile import Profile
+    from jobs.index_owner import IndexOwner
+
+    lite = Profile.model_validate(profile).index.is_lite
+    owner = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(IndexOwner)
+    owners = [
+        owner.remote(profile, fingerprint, dim, config.tenant)
+        for _ in range(1 if lite else config.writers)
+    ]
+    try:
+        ray.get([o.stats.remote() for o in owners])
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        raise (cause if isinstance(cause, FfrError) else error) from None
+    return owners
+
+
+def _pipeline(
+    config: IndexJobConfig,
+    profile: dict[str, Any],
+    recipe: str,
+    owners: list[Any],
+    sources: list[Source],
+    dry_run: bool,
+) -> Iterator[dict[str, Any]]:
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    rows = ray.data.from_items(
+        [{"uri": source.uri, "size": source.size} for source in sources],
+        override_num_blocks=len(sources),
+    )
+    rows = rows.map_batches(
+        ReadStage(max_bytes=config.max_record_bytes, s3_endpoint=None),
+        batch_size=1,
+        num_cpus=0.25,
+    ).map_batches(
+        PrepareStage(profile=profile, recipe=recipe, owners=owners, restore=config.restore),
+        batch_size=64,
+        num_cpus=0.25,
+    )
+    if not dry_run:
+        pools = (
+            [(BuildStage, config.build)]
+            if config.stages == "joint"
+            else [(SegmentStage, config.segment), (EmbedStage, config.embed)]
+        )
+        for stage, pool in pools:
+            rows = rows.map_batches(
+                stage,
+                fn_constructor_args=(profile,),
+                batch_size=pool.batch,
+                num_cpus=pool.cpus,
+                num_gpus=pool.gpus or None,
+                compute=ray.data.ActorPoolStrategy(
+                    min_size=pool.min_workers, max_size=pool.max_workers
+                ),
+            )
+        rows = rows.map_batches(WriteStage(owners=owners), batch_size=16, num_cpus=0.25)
+    for batch in rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+        yield from rows_of(batch)
+
+
+def _collect(
+    rows: Iterator[dict[str, Any]],
+    sources: list[Source],
+    report: Path,
+    started: float,
+    dry_run: bool,
+) -> dict[str, Any]:
+    """Count finished rows, write dead letters as they come, print progress."""
+    report.mkdir(parents=True, exist_ok=True)
+    total = max(1, sum(source.size for source in sources))
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    printed = started
+    with (report / "dead_letter.jsonl").open("w", encoding="utf-8") as letters:
+        for row in rows:
+            counts["read"] += 1
+            counts["consumed"] += int(row["consumed"])
+            counts[row["status"] or "to_index"] += 1
+            for name in ("fragments", "passages", "turns"):
+                counts[name] += int(row[name])
+            if row["status"] == "dead":
+                reasons[row["reason"]] += 1
+            for letter in _letters(row):
+                counts["bad_images"] += "image_id" in letter
+                letters.write(json.dumps(letter, ensure_ascii=False) + "\n")
+            if time.monotonic() - printed > 5:
+                printed = time.monotonic()
+                _print_progress(counts, counts["consumed"] / total, printed - started)
+    seconds = time.monotonic() - started
+    return {
+        "read": counts["read"],
+        **({"to_index": counts["to_index"]} if dry_run else {}),
+        "indexed": counts["indexed"],
+        "updated": counts["updated"],
+        "unchanged": counts["unchanged"],
+        "dead_lettered": dict(sorted(reasons.items())),
+        "bad_images": counts["bad_images"],
+        "fragments": counts["fragments"],
+        "passages": counts["passages"],
+        "turns": counts["turns"],
+        "seconds": round(seconds, 2),
+        "dead_letter_file": str(report / "dead_letter.jsonl"),
+    }
+
+
+def _letters(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Dead letters of a row: the record, or images that were left out of it. No message text."""
+    place = {
+        "source": row["source"],
+        "position": int(row["position"]),
+        "dialogue_id": row["dialogue_id"],
+        "sha256": row["sha256"],
+    }
+    if row["status"] == "dead":
+        yield {**place, "reason": row["reason"], "message": row["message"]}
+    for image_id, message in json.loads(row["bad_images"] or "{}").items():
+        yield {**place, "reason": "bad_image", "image_id": int(image_id), "message": message}
+
+
+def _print_progress(counts: Counter[str], share: float, seconds: float) -> None:
+    share = min(1.0, max(share, 1e-9))
+    print(
+        f"{share:6.1%}  {counts['read']} dialogues  {counts['read'] / seconds:.1f} dialogues/s"
+        f"  {counts['fragments'] / seconds:.1f} fragments/s"
+        f"  {counts['turns'] / seconds:.0f} turns/s"
+        f"  ETA {math.ceil(seconds * (1 - share) / share)} s",
+        flush=True,
+    )
+
+
+def _close(owners: list[Any]) -> None:
+    import ray
+
+    ray.get([owner.close.remote() for owner in owners])
+
+
+def describe(summary: dict[str, Any]) -> str:
+    """The summary as a person reads it."""
+    dead = summary["dead_lettered"]
+    lines = [
+        f"read {summary['read']} dialogues in {summary['seconds']:.1f} s: "
+        f"{summary['indexed']} new, {summary['updated']} updated,"
+        f" {summary['unchanged']} unchanged, {sum(dead.values())} left out",
+        f"wrote {summary['fragments']} fragments, {summary['passages']} passages,"
+        f" {summary['turns']} turns",
+    ]
+    lines += [f"  left out, {reason}: {n}" for reason, n in dead.items()]
+    if "estimate" in summary:
+        estimate = summary["estimate"]
+        lines[1] = (
+            f"dry run: {summary['to_index']} dialogues with {summary['turns']} turns to index,"
+            f" about {estimate['seconds']:.0f} s"
+        )
+    if summary["bad_images"]:
+        lines.append(f"  images that cannot be read (dialogue kept): {summary['bad_images']}")
+    if dead or summary["bad_images"]:
+        lines.append(f"  reasons and positions: {summary['dead_letter_file']}")
+    return "\n".join(lines)
+
+
+def exceeds(summary: dict[str, Any], max_dead_share: float) -> bool:
+    """Whether too many records went to the dead letter."""
+    return sum(summary["dead_lettered"].values()) > max_dead_share * max(1, summary["read"])
+
+
+def main(
+    config: Annotated[Path, typer.Option(help="TOML file of the run.")],
+    dry_run: Annotated[bool, typer.Option(help="Count and estimate, write nothing.")] = False,
+) -> None:
+    """Index a corpus as a TOML file says."""
+    try:
+        parsed = IndexJobConfig.load(config)
+        summary = run(parsed, dry_run)
+    except FfrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    print(describe(summary))
+    print(json.dumps(summary))
+    if exceeds(summary, parsed.max_dead_share):
+        print("error: too many records in the dead letter", file=sys.stderr)
+        raise typer.Exit(3)
+
+
+if __name__ == "__main__":
+    typer.run(main)

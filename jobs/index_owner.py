@@ -1,0 +1,107 @@
+"""The Ray actor through which the index job reads headers and writes dialogues.
+
+On Milvus Lite there is one, the only process that has the file open. On a Milvus server there are
+several; a dialogue always goes to the same one, so that duplicates are noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ffr_core.errors import BusyError
+from ffr_core.pipeline import write_dialogue
+from ffr_core.profile import Profile, build_index, build_payloads
+
+Decision = Literal["new", "changed", "unchanged", "deleted", "duplicate"]
+Order = tuple[str, int]
+"""(source, position): among records with one dialogue_id the last one in this order wins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a record wants to write."""
+
+    dialogue_id: str
+    order: Order
+    fingerprint: str
+
+
+class IndexOwner:
+    """Holds the index and the payload store of one job."""
+
+    def __init__(
+        self, profile: dict[str, Any], encoder_fingerprint: str, dim: int, tenant: str
+    ) -> None:
+        """Open the index; wait a little for a process that is just closing it."""
+        parsed = Profile.model_validate(profile)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self._index = build_index(parsed, encoder_fingerprint, dim)
+                break
+            except BusyError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+        self._payloads = build_payloads(parsed)
+        self._tenant = tenant
+        self._orders: dict[bytes, Order] = {}
+
+    def decide(self, claims: Sequence[Claim], restore: bool) -> list[Decision]:
+        """Say for each record whether there is work to do; remembers which record wins."""
+        headers = self._index.headers(self._tenant, {claim.dialogue_id for claim in claims})
+        decisions: list[Decision] = []
+        for claim in claims:
+            header = headers.get(claim.dialogue_id)
+            if not self._wins(claim.dialogue_id, claim.order):
+                decisions.append("duplicate")
+            elif header is None:
+                decisions.append("new")
+            elif header.deleted:
+                if restore:
+                    self._index.restore(self._tenant, claim.dialogue_id)
+                decisions.append("new" if restore else "deleted")
+            else:
+                same = header.fingerprint == claim.fingerprint
+                decisions.append("unchanged" if same else "changed")
+        return decisions
+
+    def write(self, items: Sequence[tuple[Order, bytes]]) -> list[bool]:
+        """Write dialogues; False for one that a later record of the same id replaced."""
+        written = []
+        for order, data in items:
+            item = pickle.loads(data)
+            wins = self._wins(item.dialogue.dialogue_id, order)
+            if wins:
+                write_dialogue(self._index, self._payloads, self._tenant, item)
+            written.append(wins)
+        return written
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of the tenant."""
+        stats = self._index.stats(self._tenant)
+        return {
+            "dialogues": stats.dialogues,
+            "fragments": stats.fragments,
+            "passages": stats.passages,
+        }
+
+    def close(self) -> None:
+        """Release the index before the actor ends."""
+        self._index.close()
+
+    def _wins(self, dialogue_id: str, order: Order) -> bool:
+        key = hashlib.sha256(dialogue_id.encode()).digest()[:16]
+        best = max(order, self._orders.get(key, order))
+        self._orders[key] = best
+        return order == best
+
+
+def owner_of(dialogue_id: str, num_owners: int) -> int:
+    """Which owner a dialogue belongs to."""
+    return int.from_bytes(hashlib.sha256(dialogue_id.encode()).digest()[:4]) % num_owners

@@ -1,0 +1,327 @@
+"""The stages of the index job: read -> prepare -> segment -> embed -> write.
+
+A row is one record. It carries `source`, `position`, `consumed`, and either a `status` (finished:
+`indexed`, `updated`, `unchanged`, `dead`) or an `item` (a pickled step of the way). A row never
+fails a stage: what goes wrong with one record becomes its `status`, with a reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ffr_core.errors import FfrError, ForbiddenError, InputError, NotFoundError, RecordError
+from ffr_core.images import ImageReader
+from ffr_core.pipeline import Builder, dialogue_fingerprint
+from ffr_core.profile import Profile, build_builder, build_encoder, build_image_reader
+from ffr_core.records import dialogue_from_record
+from ffr_core.types import Dialogue
+from jobs.index_owner import Claim, owner_of
+from jobs.reading import RawRecord, Source, read_records
+
+Row = dict[str, Any]
+Batch = dict[str, Any]
+CHUNK = 32
+"""Records that travel together out of the reader."""
+
+
+def empty_row(source: str, position: int, consumed: int) -> Row:
+    """A row with every column, so that all blocks have one schema."""
+    return {
+        "source": source,
+        "position": position,
+        "consumed": consumed,
+        "dialogue_id": "",
+        "status": "",
+        "change": "",
+        "reason": "",
+        "message": "",
+        "sha256": "",
+        "fragments": 0,
+        "passages": 0,
+        "turns": 0,
+        "bad_images": "",
+        "item": b"",
+    }
+
+
+def rows_of(batch: Batch) -> list[Row]:
+    """Columns to rows."""
+    names = list(batch)
+    return [dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+
+
+def batch_of(rows: list[Row]) -> Batch:
+    """Rows to columns."""
+    names = rows[0] if rows else empty_row("", 0, 0)
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def dead(row: Row, reason: str, message: str) -> Row:
+    """Finish a row as a dead letter; messages name ids and values of the form, not texts."""
+    return {**row, "status": "dead", "reason": reason, "message": message, "item": b""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadStage:
+    """A corpus file -> rows with the raw record in `item`."""
+
+    max_bytes: int
+    s3_endpoint: str | None
+
+    def __call__(self, batch: Batch) -> Iterator[Batch]:
+        """Stream one file after the other."""
+        for uri, size in zip(batch["uri"], batch["size"], strict=True):
+            rows: list[Row] = []
+            source = Source(uri=str(uri), size=int(size))
+            position = 0
+            try:
+                for record in read_records(source, self.max_bytes, self.s3_endpoint):
+                    position = record.position
+                    rows.append(self._row(source, record))
+                    if len(rows) == CHUNK:
+                        yield batch_of(rows)
+                        rows = []
+            except (OSError, ValueError, EOFError) as error:
+                broken = empty_row(source.uri, position + 1, 0)
+                rows.append(dead(broken, "unreadable_file", f"the file breaks off here: {error}"))
+            if rows:
+                yield batch_of(rows)
+
+    def _row(self, source: Source, record: RawRecord) -> Row:
+        row = empty_row(source.uri, record.position, record.consumed)
+        row["sha256"] = hashlib.sha256(record.raw).hexdigest()
+        if record.too_large:
+            message = f"the record exceeds {self.max_bytes} bytes; split the dialogue"
+            return dead(row, "record_too_large", message)
+        return {**row, "item": record.raw}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareStage:
+    """Raw record -> checked dialogue in `item`, or finished: unchanged, deleted, dead."""
+
+    profile: dict[str, Any]
+    recipe: str
+    owners: list[Any]
+    restore: bool
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Parse, check images, then ask the owners what there is to do."""
+        images = build_image_reader(Profile.model_validate(self.profile))
+        rows = rows_of(batch)
+        dialogues: dict[int, Dialogue] = {}
+        for number, row in enumerate(rows):
+            if row["status"]:
+                continue
+            try:
+                dialogue = parse_record(row["item"], Source(uri=row["source"], size=0).base)
+                row["dialogue_id"] = dialogue.dialogue_id
+                dialogue, bad_images = check_images(dialogue, images)
+                row["bad_images"] = json.dumps(bad_images) if bad_images else ""
+                dialogues[number] = dialogue
+            except RecordError as error:
+                rows[number] = dead(row, error.reason, str(error))
+        self._decide(rows, dialogues)
+        return batch_of(rows)
+
+    def _decide(self, rows: list[Row], dialogues: dict[int, Dialogue]) -> None:
+        import ray
+
+        per_owner: dict[int, list[int]] = {}
+        for number, dialogue in dialogues.items():
+            owner = owner_of(dialogue.dialogue_id, len(self.owners))
+            per_owner.setdefault(owner, []).append(number)
+        asked = {
+            owner: self.owners[owner].decide.remote(
+                [
+                    Claim(
+                        dialogue_id=dialogues[number].dialogue_id,
+                        order=(rows[number]["source"], int(rows[number]["position"])),
+                        fingerprint=dialogue_fingerprint(dialogues[number], self.recipe),
+                    )
+                    for number in numbers
+                ],
+                self.restore,
+            )
+            for owner, numbers in per_owner.items()
+        }
+        for owner, numbers in per_owner.items():
+            for number, decision in zip(numbers, ray.get(asked[owner]), strict=True):
+                rows[number] = _decided(rows[number], decision, dialogues[number])
+
+
+def _decided(row: Row, decision: str, dialogue: Dialogue) -> Row:
+    if decision == "duplicate":
+        return dead(row, "duplicate_id", "a later record of this run has the same dialogue_id")
+    if decision == "deleted":
+        return dead(row, "deleted", "the dialogue was deleted; --restore indexes it again")
+    if decision == "unchanged":
+        return {**row, "status": "unchanged", "item": b""}
+    change = "indexed" if decision == "new" else "updated"
+    return {**row, "change": change, "turns": len(dialogue.turns), "item": pickle.dumps(dialogue)}
+
+
+class SegmentStage:
+    """Dialogue -> (dialogue, fragments). An actor: the models load once."""
+
+    def __init__(self, profile: dict[str, Any]) -> None:
+        """Load the models."""
+        self._builder = load_builder(profile)
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Segment the rows that have work left."""
+        return _build_step(
+            batch,
+            "segment_failed",
+            lambda ds: list(zip(ds, self._builder.segment(ds), strict=True)),
+        )
+
+
+class EmbedStage:
+    """(dialogue, fragments) -> indexed dialogue."""
+
+    def __init__(self, profile: dict[str, Any]) -> None:
+        """Load the models."""
+        self._builder = load_builder(profile)
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Embed the rows that have work left."""
+        return _build_step(
+            batch,
+            "embed_failed",
+            lambda pairs: self._builder.embed([p[0] for p in pairs], [p[1] for p in pairs]),
+        )
+
+
+class BuildStage:
+    """Both steps in one actor, where segmenter and encoder share one model."""
+
+    def __init__(self, profile: dict[str, Any]) -> None:
+        """Load the models."""
+        self._builder = load_builder(profile)
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Segment and embed the rows that have work left."""
+        return _build_step(batch, "build_failed", lambda ds: self._builder.build(ds))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteStage:
+    """Indexed dialogue -> finished row. The owners explode it into index rows."""
+
+    owners: list[Any]
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Hand each owner its dialogues and wait for the acknowledgement."""
+        import ray
+
+        rows = rows_of(batch)
+        per_owner: dict[int, list[int]] = {}
+        for number, row in enumerate(rows):
+            if not row["status"]:
+                owner = owner_of(row["dialogue_id"], len(self.owners))
+                per_owner.setdefault(owner, []).append(number)
+        asked = {
+            owner: self.owners[owner].write.remote(
+                [((rows[n]["source"], int(rows[n]["position"])), rows[n]["item"]) for n in numbers]
+            )
+            for owner, numbers in per_owner.items()
+        }
+        for owner, numbers in per_owner.items():
+            for number, written in zip(numbers, ray.get(asked[owner]), strict=True):
+                row = {**rows[number], "item": b""}
+                rows[number] = (
+                    {**row, "status": row["change"]}
+                    if written
+                    else dead(row, "duplicate_id", "a later record has the same dialogue_id")
+                )
+        return batch_of(rows)
+
+
+def load_builder(profile: dict[str, Any]) -> Builder:
+    """Load the models of a profile in this process."""
+    parsed = Profile.model_validate(profile)
+    return build_builder(parsed, build_encoder(parsed.encoder))
+
+
+def parse_record(raw: bytes, base: str) -> Dialogue:
+    """JSON bytes -> dialogue; RecordError with a reason for everything that can be wrong."""
+    try:
+        record = json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise RecordError("bad_encoding", f"the record is not UTF-8: {error.reason}") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        position = getattr(error, "pos", "?")
+        raise RecordError("bad_json", f"the record is not JSON, at byte {position}") from error
+    return dialogue_from_record(record, base=base)
+
+
+def check_images(dialogue: Dialogue, reader: ImageReader) -> tuple[Dialogue, dict[str, str]]:
+    """Refuse a dialogue that points outside the roots; drop images that cannot be read.
+
+    Returns:
+        The dialogue, unreadable images without their URI, and {image id: reason} for those.
+
+    Raises:
+        RecordError: `image_outside_roots`.
+    """
+    bad: dict[str, str] = {}
+    for image in dialogue.images:
+        if image.uri is None:
+            continue
+        try:
+            reader.check_readable(image.uri)
+        except ForbiddenError as error:
+            raise RecordError("image_outside_roots", str(error)) from error
+        except (NotFoundError, InputError) as error:
+            bad[str(image.image_id)] = f"{type(error).__name__}: {error}"
+    if not bad:
+        return dialogue, bad
+    turns = tuple(
+        replace(
+            turn,
+            images=tuple(
+                replace(image, uri=None) if str(image.image_id) in bad else image
+                for image in turn.images
+            ),
+        )
+        for turn in dialogue.turns
+    )
+    return replace(dialogue, turns=turns), bad
+
+
+def _build_step(batch: Batch, reason: str, step: Callable[[list[Any]], list[Any]]) -> Batch:
+    """Run a step over all open rows; when it fails, again one by one to find the culprit."""
+    rows = rows_of(batch)
+    todo = [number for number, row in enumerate(rows) if not row["status"]]
+    items = [pickle.loads(rows[number]["item"]) for number in todo]
+    if not items:
+        return batch
+    try:
+        results: list[Any] = step(items)
+    except Exception as error:  # every failure becomes a dead letter with its reason
+        results = [_one(step, item) for item in items] if len(items) > 1 else [error]
+    for number, result in zip(todo, results, strict=True):
+        row = rows[number]
+        if isinstance(result, Exception):
+            known = isinstance(result, FfrError)
+            rows[number] = dead(row, reason, str(result) if known else type(result).__name__)
+            continue
+        fragments = result[1] if isinstance(result, tuple) else result.fragments
+        row["fragments"] = len(fragments)
+        if not isinstance(result, tuple):
+            row["passages"] = sum(len(fragment.passages) for fragment in fragments)
+        row["item"] = pickle.dumps(result)
+    return batch_of(rows)
+
+
+def _one(step: Callable[[list[Any]], list[Any]], item: Any) -> Any:
+    try:
+        return step([item])[0]
+    except Exception as error:  # becomes the row's dead letter
+        return error

@@ -1,0 +1,37 @@
+"""Connect to Ray: the cluster that a job runs on, or an own local one that ends with us."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def ray_session(num_cpus: int | None = None) -> Iterator[None]:
+    """Use the cluster in `RAY_ADDRESS` (set inside `ray job submit`), else start a local Ray.
+
+    A Ray that someone else runs on this machine is never joined by accident. The local one has its
+    own ports and temporary folder and is shut down at the end.
+    """
+    import ray
+
+    common = {"log_to_driver": False, "logging_level": "warning"}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**common)
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="ffrs-") as folder:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            _temp_dir=folder,
+            object_store_memory=1_000_000_000,
+            **common,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()

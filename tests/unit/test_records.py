@@ -1,0 +1,148 @@
+import gzip
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ffr_core import records
+from ffr_core.errors import RecordError
+from ffr_core.types import Dialogue, Image, Query, QueryKind, Selection, Turn
+
+GOOD = {
+    "dialogue_id": "a/1",
+    "turns": [
+        {"turn_id": 0, "speaker": "Ana", "text": "hi", "timestamp": "2025-03-02T18:04:00+01:00"},
+        {
+            "turn_id": 1,
+            "speaker": "Bo",
+            "text": "",
+            "images": [{"image_id": 0, "uri": "images/x.png", "caption": None}],
+        },
+    ],
+    "fragments": [[0], [1]],
+    "queries": [
+        {"query": "who?", "utt_ids": [0], "img_ids": [], "kind": "utterance-only", "fragment": 0}
+    ],
+}
+
+
+@st.composite
+def dialogues(draw):
+    texts = draw(st.lists(st.text(max_size=20), min_size=1, max_size=5))
+    turns, images = [], 0
+    for i, text in enumerate(texts):
+        number = draw(st.integers(0, 2))
+        turns.append(
+            Turn(
+                turn_id=i,
+                speaker=draw(st.text(min_size=1, max_size=5)),
+                text=text,
+                timestamp=draw(st.none() | st.datetimes(timezones=st.just(UTC))),
+                reply_to=draw(st.none() | st.integers(0, len(texts) - 1)),
+                images=tuple(
+                    Image(image_id=images + k, uri=draw(st.none() | st.just("/a/b.png")))
+                    for k in range(number)
+                ),
+            )
+        )
+        images += number
+    query = Query(
+        query="q",
+        relevance=Selection(utterance_ids=frozenset({0})),
+        kind=draw(st.none() | st.sampled_from(QueryKind)),
+    )
+    return Dialogue(dialogue_id="d", turns=tuple(turns), queries=(query,))
+
+
+@given(dialogues())
+def test_a_record_comes_back_unchanged(dialogue):
+    record = json.loads(json.dumps(records.record_from_dialogue(dialogue)))
+    assert records.dialogue_from_record(record) == dialogue
+
+
+def test_relative_images_refer_to_the_folder_of_the_file(tmp_path):
+    path = tmp_path / "c.jsonl.gz"
+    with gzip.open(path, "wt") as file:
+        file.write(json.dumps(GOOD) + "\n\n")
+    (dialogue,) = records.read_jsonl(path)
+    assert dialogue.images[0].uri == str(tmp_path / "images" / "x.png")
+    assert records.dialogue_from_record(GOOD, base="s3://b/c").images[0].uri == (
+        "s3://b/c/images/x.png"
+    )
+
+
+def test_the_form_of_research_conversions():
+    image = {"image_id": 0, "path": None, "caption": "a dog", "ref": "http://h/x.jpg"}
+    record = {**GOOD, "turns": [{"turn_id": 0, "speaker": "A", "text": "", "images": [image]}]}
+    record |= {"fragments": None, "queries": [{"query": "q", "utt_ids": [0], "kind": "qa"}]}
+    dialogue = records.dialogue_from_record(record, base="/data")
+    assert dialogue.images == (Image(image_id=0, uri="http://h/x.jpg", caption="a dog"),)
+    assert (dialogue.queries[0].kind, dialogue.queries[0].source_kind) == (None, "qa")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"dialogue_id": None}, "no_dialogue_id"),
+        ({"dialogue_id": ""}, "no_dialogue_id"),
+        ({"turns": None}, "no_turns"),
+        ({"turns": []}, "no_turns"),
+        ({"turns": [{"turn_id": 1, "speaker": "A", "text": "x"}]}, "bad_turn_id"),
+        ({"turns": [{"turn_id": "?", "speaker": "A", "text": "x"}]}, "malformed"),
+        ({"turns": ["x"]}, "malformed"),
+        ({"turns": [{"turn_id": 0, "speaker": "A", "text": 5}]}, "malformed"),
+        ({"title": 5}, "malformed"),
+        ({"fragments": [[0, 7]]}, "bad_fragments"),
+        ({"queries": [{"query": "q", "utt_ids": [5]}]}, "bad_gold"),
+        ({"queries": [{"utt_ids": [0]}]}, "malformed"),
+    ],
+)
+def test_bad_records_have_a_reason(change, reason):
+    with pytest.raises(RecordError) as caught:
+        records.dialogue_from_record({**GOOD, **change})
+    assert caught.value.reason == reason
+
+
+def test_an_image_id_out_of_order():
+    turn = {**GOOD["turns"][1], "turn_id": 0, "images": [{"image_id": 3, "uri": None}]}
+    with pytest.raises(RecordError, match="expected 0"):
+        records.dialogue_from_record({**GOOD, "turns": [turn]})
+
+
+def test_the_error_of_a_file_names_file_and_line(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n{")
+    with pytest.raises(RecordError, match=r"c\.jsonl line 2"):
+        list(records.read_jsonl(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2025-03-02T18:04:00Z", datetime(2025, 3, 2, 18, 4, tzinfo=UTC)),
+        ("2025-03-02 18:04", datetime(2025, 3, 2, 18, 4, tzinfo=UTC)),
+        ("1:47 pm on 18 May, 2023", datetime(2023, 5, 18, 13, 47, tzinfo=UTC)),
+    ],
+)
+def test_unambiguous_times_are_read(text, expected):
+    assert records.parse_timestamp(text) == (expected, None)
+
+
+@pytest.mark.parametrize("text", ["02/03/25 18:04", "yesterday", "2025-13-45T00:00:00"])
+def test_other_times_stay_text(text):
+    assert records.parse_timestamp(text) == (None, text)
+
+
+def test_gold_labels_do_not_change_the_content_hash():
+    plain = records.dialogue_from_record({**GOOD, "fragments": None, "queries": None})
+    assert records.content_hash(records.dialogue_from_record(GOOD)) == records.content_hash(plain)
+    other = records.dialogue_from_record({**GOOD, "title": "x"})
+    assert records.content_hash(other) != records.content_hash(plain)
+
+
+def test_lone_surrogates_become_question_marks():
+    turns = [{"turn_id": 0, "speaker": "A", "text": "a\ud800b"}]
+    record = {**GOOD, "turns": turns, "fragments": None, "queries": None}
+    assert records.dialogue_from_record(record).turns[0].text == "a?b"
