@@ -102,7 +102,7 @@ def dialogue_from_record(record: Mapping[str, Any], base: str | None = None) -> 
         )
     except RecordError:
         raise
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise RecordError("malformed", f"a record has a field of a wrong type: {error}") from error
 
 

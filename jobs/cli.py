@@ -63,7 +63,7 @@ def import_command(
     from ffr_core.importers import import_export
 
     report = import_export(format_name, path, out, timezone=timezone, date_order=date_order)
-    print(report.describe())
+    print(report.as_text())
 
 
 @app.command("index")
