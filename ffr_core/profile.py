@@ -184,9 +184,11 @@ def build_localizer(config: LocalizerConfig, encoder: Encoder) -> Localizer:
 
 
 def build_builder(profile: Profile, encoder: Encoder) -> Builder:
-    """Segmenter and encoder as one unit, for indexing."""
+    """Segmenter and encoder as one unit, for indexing; what both embed is embedded once."""
+    from ffr_core.embedding.memo import MemoEncoder
     from ffr_core.pipeline import Builder
 
+    encoder = MemoEncoder(encoder)
     return Builder(
         segmenter=build_segmenter(profile.segmenter, encoder),
         encoder=encoder,
@@ -196,8 +198,10 @@ def build_builder(profile: Profile, encoder: Encoder) -> Builder:
 
 def build_index(profile: Profile, encoder_fingerprint: str, dim: int) -> FragmentIndex:
     """Open the index; a Milvus Lite file can be open in one process only (BusyError)."""
+    from ffr_core.index.fusion import FusionWeights
+
     config = profile.index
-    weights = config.weights.model_dump()
+    weights = FusionWeights(**config.weights.model_dump())
     if config.kind == "exact":
         from ffr_core.index.exact import ExactIndex
 
@@ -205,17 +209,17 @@ def build_index(profile: Profile, encoder_fingerprint: str, dim: int) -> Fragmen
             encoder_fingerprint=encoder_fingerprint,
             dim=dim,
             weights=weights,
-            channel_depth=config.channel_depth,
+            depth=config.channel_depth,
         )
     from ffr_core.index.milvus import MilvusIndex
 
     return MilvusIndex(
-        uri=config.uri,
-        token=os.environ.get(config.token_env, ""),
+        config.uri,
+        token=os.environ.get(config.token_env),
         encoder_fingerprint=encoder_fingerprint,
         dim=dim,
         weights=weights,
-        channel_depth=config.channel_depth,
+        depth=config.channel_depth,
     )
 
 

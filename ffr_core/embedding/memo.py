@@ -1,0 +1,60 @@
+"""Remember the vectors of the last passages, so that a text embedded for one purpose serves two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ffr_core.protocols import Encoder
+from ffr_core.types import Passage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+Key = tuple[str, tuple[str | None, ...]]
+
+
+class MemoEncoder:
+    """An `Encoder` that keeps up to `capacity` passage vectors in memory.
+
+    A segmenter embeds the turns of a dialogue, then the same turns are embedded as passages.
+    """
+
+    def __init__(self, encoder: Encoder, capacity: int = 50_000) -> None:
+        """Wrap an encoder."""
+        self._encoder, self._capacity = encoder, capacity
+        self._vectors: dict[Key, NDArray[np.float32]] = {}
+
+    @property
+    def dim(self) -> int:
+        """D of the inner encoder."""
+        return self._encoder.dim
+
+    @property
+    def max_tokens(self) -> int:
+        """Limit of the inner encoder."""
+        return self._encoder.max_tokens
+
+    @property
+    def fingerprint(self) -> str:
+        """The inner encoder's."""
+        return self._encoder.fingerprint
+
+    def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
+        """Return [P, D]; each distinct text is embedded once."""
+        keys: list[Key] = [(p.text, tuple(image.uri for image in p.images)) for p in passages]
+        missing = {k: p for k, p in zip(keys, passages, strict=True) if k not in self._vectors}
+        if len(self._vectors) + len(missing) > self._capacity:
+            self._vectors.clear()
+            missing = dict(zip(keys, passages, strict=True))
+        vectors_MD = self._encoder.encode_passages(list(missing.values()))
+        self._vectors.update(zip(missing, vectors_MD, strict=True))
+        rows = [self._vectors[key] for key in keys]
+        return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return [Q, D]."""
+        return self._encoder.encode_queries(texts)

@@ -1,0 +1,66 @@
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ffr_core.aggregation import aggregate_dialogue, merge_spans, rank_answers
+from ffr_core.pipeline import aggregate
+from ffr_core.types import Candidate, Dialogue, Fragment, Image, Localization, Turn
+
+
+def dialogue(name="d", num_turns=12, image_turns=(5,)):
+    turns = []
+    for i in range(num_turns):
+        images = [Image(image_id=k, uri=None) for k, turn in enumerate(image_turns) if turn == i]
+        turns.append(Turn(turn_id=i, speaker="A", text="x", images=tuple(images)))
+    return Dialogue(dialogue_id=name, turns=tuple(turns))
+
+
+def found(utterances, images=None, relevance=0.5, name="d"):
+    fragment = Fragment(fragment_id=0, turn_ids=(0,))
+    candidate = Candidate(dialogue_id=name, fragment=fragment, score=1.0, payload="p")
+    return candidate, Localization(utterances=utterances, images=images or {}, relevance=relevance)
+
+
+def test_the_example_of_the_paper():
+    ids = [1, 2, 3, 6, 7, 8, 10, 28, 29, 35]
+    assert merge_spans(ids) == ((1, 4), (6, 9), (10, 11), (28, 30), (35, 36))
+
+
+@given(st.sets(st.integers(0, 60)))
+def test_spans_cover_exactly_the_ids_and_never_touch(ids):
+    spans = merge_spans(ids)
+    assert {i for start, end in spans for i in range(start, end)} == ids
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(spans))
+
+
+def test_an_image_brings_its_turn_into_the_spans():
+    answer = aggregate_dialogue(dialogue(), [found({4: 0.9}, {0: 0.7})])
+    assert answer.spans == ((4, 6),)
+    assert answer.localization.images == {0: 0.7}
+
+
+def test_an_id_found_twice_keeps_its_higher_confidence():
+    answer = aggregate_dialogue(
+        dialogue(), [found({1: 0.2, 2: 0.9}, relevance=0.3), found({1: 0.6}, relevance=0.8)]
+    )
+    assert answer.localization.utterances == {1: 0.6, 2: 0.9}
+    assert answer.score == 0.8
+
+
+def test_empty_localizations_are_no_answer():
+    assert aggregate_dialogue(dialogue(), [found({})]) is None
+    assert rank_answers([None]) == []
+
+
+def test_answers_are_ranked_and_weak_candidates_dropped():
+    dialogues = {name: dialogue(name) for name in "abc"}
+    parts = [
+        found({0: 0.5}, relevance=0.4, name="a"),
+        found({0: 0.5}, relevance=0.9, name="b"),
+        found({0: 0.5}, relevance=0.1, name="c"),
+        found({7: 0.5}, relevance=0.1, name="b"),
+    ]
+    answers = aggregate(parts, dialogues, min_relevance=0.2)
+    assert [a.dialogue_id for a in answers] == ["b", "a"]
+    assert answers[0].spans == ((0, 1),)

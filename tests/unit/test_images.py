@@ -1,0 +1,140 @@
+import io
+import struct
+import zlib
+
+import boto3
+import PIL.Image
+import pytest
+
+from ffr_core.errors import ForbiddenError, InputError, LimitError, NotFoundError
+from ffr_core.images import ImageLimits, ImageReader
+
+
+def reader(*roots, **limits):
+    return ImageReader(limits=ImageLimits(roots=tuple(map(str, roots)), **limits))
+
+
+@pytest.fixture
+def picture(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    path = root / "a b.png"
+    PIL.Image.new("RGBA", (40, 20), "red").save(path)
+    return path
+
+
+def bomb(width, height):
+    """A PNG whose header promises more pixels than its few bytes hold."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(b"\0" * 1000)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_picture_below_a_root_opens(picture):
+    images = reader(picture.parent)
+    assert images.open(str(picture)).size == (40, 20)
+    assert images.open(picture.as_uri()).mode == "RGB"
+    images.check_readable(str(picture))
+
+
+def test_reencoding_scales_and_drops_metadata(picture):
+    data = reader(picture.parent, max_side=10).reencoded(str(picture))
+    again = PIL.Image.open(io.BytesIO(data))
+    assert (again.format, again.size) == ("JPEG", (10, 5))
+
+
+def test_outside_the_roots(picture, tmp_path):
+    outside = tmp_path / "secret.png"
+    PIL.Image.new("RGB", (2, 2)).save(outside)
+    (picture.parent / "link.png").symlink_to(outside)
+    images = reader(picture.parent)
+    for uri in (
+        str(outside),
+        f"{picture.parent}/../secret.png",
+        outside.as_uri(),
+        str(picture.parent / "link.png"),
+        "/etc/passwd",
+        "s3://bucket/key.png",
+        "ftp://host/x.png",
+        "data:image/png;base64,AAAA",
+    ):
+        with pytest.raises(ForbiddenError):
+            images.open(uri)
+        with pytest.raises(ForbiddenError):
+            images.check_allowed(uri)
+
+
+def test_a_root_is_a_folder_not_a_prefix_of_a_name(picture):
+    neighbor = picture.parent.parent / "root-other"
+    neighbor.mkdir()
+    PIL.Image.new("RGB", (2, 2)).save(neighbor / "x.png")
+    with pytest.raises(ForbiddenError):
+        reader(picture.parent).open(str(neighbor / "x.png"))
+
+
+def test_web_references_are_kept_but_never_fetched(picture):
+    images = reader(picture.parent)
+    images.check_allowed("http://host/x.png")
+    images.check_readable("http://host/x.png")
+    with pytest.raises(ForbiddenError, match="never fetched"):
+        images.open("http://host/x.png")
+
+
+def test_a_decompression_bomb(picture):
+    path = picture.parent / "bomb.png"
+    for size in ((30_000, 30_000), (8_000, 8_000)):
+        path.write_bytes(bomb(*size))
+        with pytest.raises(LimitError):
+            reader(picture.parent).check_readable(str(path))
+
+
+def test_files_that_are_no_pictures(picture):
+    images = reader(picture.parent, max_bytes=5_000)
+    path = picture.parent / "x.png"
+    with pytest.raises(NotFoundError):
+        images.open(str(path))
+    path.write_bytes(b"hello")
+    with pytest.raises(InputError, match="not an image"):
+        images.open(str(path))
+    path.write_bytes(picture.read_bytes()[:60])
+    with pytest.raises(InputError):
+        images.open(str(path))
+    path.write_bytes(b"x" * 6_000)
+    with pytest.raises(LimitError, match="6000 bytes"):
+        images.open(str(path))
+
+
+def test_pictures_in_s3(monkeypatch, picture):
+    from moto.server import ThreadedMotoServer
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        client = boto3.client("s3", endpoint_url=endpoint)
+        client.create_bucket(Bucket="pictures")
+        client.put_object(Bucket="pictures", Key="in/a.png", Body=picture.read_bytes())
+        client.put_object(Bucket="pictures", Key="out/a.png", Body=picture.read_bytes())
+        limits = ImageLimits(roots=("s3://pictures/in",))
+        images = ImageReader(limits=limits, s3_endpoint=endpoint)
+        assert images.open("s3://pictures/in/a.png").size == (40, 20)
+        with pytest.raises(ForbiddenError):
+            images.open("s3://pictures/out/a.png")
+        with pytest.raises(ForbiddenError):
+            images.open("s3://pictures/in/../out/a.png")
+        with pytest.raises(NotFoundError):
+            images.open("s3://pictures/in/none.png")
+    finally:
+        server.stop()
