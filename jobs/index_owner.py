@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ffr_core.errors import BusyError
-from ffr_core.pipeline import write_dialogue
+from ffr_core.pipeline import write_dialogues
 from ffr_core.profile import Profile, build_index, build_payloads
+from ffr_core.types import IndexedDialogue
 
 Decision = Literal["new", "changed", "unchanged", "deleted", "duplicate"]
 Order = tuple[str, int]
@@ -73,14 +74,16 @@ class IndexOwner:
 
     def write(self, items: Sequence[tuple[Order, bytes]]) -> list[bool]:
         """Write dialogues; False for one that a later record of the same id replaced."""
-        written = []
+        wins = []
+        batch: dict[str, IndexedDialogue] = {}
         for order, data in items:
-            item = pickle.loads(data)
-            wins = self._wins(item.dialogue.dialogue_id, order)
-            if wins:
-                write_dialogue(self._index, self._payloads, self._tenant, item)
-            written.append(wins)
-        return written
+            item: IndexedDialogue = pickle.loads(data)
+            name = item.dialogue.dialogue_id
+            wins.append(self._wins(name, order))
+            if wins[-1]:
+                batch[name] = item
+        write_dialogues(self._index, self._payloads, self._tenant, list(batch.values()))
+        return wins
 
     def stats(self) -> dict[str, Any]:
         """Counts of the tenant."""

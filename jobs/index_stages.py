@@ -12,6 +12,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from ffr_core.errors import FfrError, ForbiddenError, InputError, NotFoundError, RecordError
@@ -166,12 +167,20 @@ def _decided(row: Row, decision: str, dialogue: Dialogue) -> Row:
     return {**row, "change": change, "turns": len(dialogue.turns), "item": pickle.dumps(dialogue)}
 
 
-class SegmentStage:
-    """Dialogue -> (dialogue, fragments). An actor: the models load once."""
+class _ModelStage:
+    """An actor whose models load once, when the first row with work comes."""
 
     def __init__(self, profile: dict[str, Any]) -> None:
-        """Load the models."""
-        self._builder = load_builder(profile)
+        """Keep the profile."""
+        self._profile = profile
+
+    @cached_property
+    def _builder(self) -> Builder:
+        return load_builder(self._profile)
+
+
+class SegmentStage(_ModelStage):
+    """Dialogue -> (dialogue, fragments)."""
 
     def __call__(self, batch: Batch) -> Batch:
         """Segment the rows that have work left."""
@@ -182,12 +191,8 @@ class SegmentStage:
         )
 
 
-class EmbedStage:
+class EmbedStage(_ModelStage):
     """(dialogue, fragments) -> indexed dialogue."""
-
-    def __init__(self, profile: dict[str, Any]) -> None:
-        """Load the models."""
-        self._builder = load_builder(profile)
 
     def __call__(self, batch: Batch) -> Batch:
         """Embed the rows that have work left."""
@@ -198,12 +203,8 @@ class EmbedStage:
         )
 
 
-class BuildStage:
+class BuildStage(_ModelStage):
     """Both steps in one actor, where segmenter and encoder share one model."""
-
-    def __init__(self, profile: dict[str, Any]) -> None:
-        """Load the models."""
-        self._builder = load_builder(profile)
 
     def __call__(self, batch: Batch) -> Batch:
         """Segment and embed the rows that have work left."""
