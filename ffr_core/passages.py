@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from ffr_core.types import Dialogue, Image, Passage, Turn
+from ffr_core.types import Dialogue, Fragment, Image, Passage, Turn
 
 _OPAQUE_NAME = re.compile(
     r"^(img|image|dsc|pxl|photo|wa|screenshot|file|attachment|[\W\d_])*$", re.I
@@ -34,3 +34,8 @@ def passage_of(dialogue: Dialogue, turn_ids: Sequence[int]) -> Passage:
         turn_ids=tuple(turn_ids),
         images=tuple(image for turn in turns for image in turn.images),
     )
+
+
+def make_passages(dialogue: Dialogue, fragment: Fragment) -> tuple[Passage, ...]:
+    """The passages of a fragment that are embedded and searched: each of its turns."""
+    return tuple(passage_of(dialogue, [turn_id]) for turn_id in fragment.turn_ids)

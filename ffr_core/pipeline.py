@@ -191,19 +191,7 @@ class System:
         Raises:
             InputError: The dialogue was deleted; `restore=True` brings it back.
         """
-        fingerprint = dialogue_fingerprint(dialogue, self.builder.recipe)
-        header = self.index.headers(tenant, [dialogue.dialogue_id]).get(dialogue.dialogue_id)
-        if header is not None and header.deleted:
-            if not restore:
-                raise InputError(
-                    f"dialogue {dialogue.dialogue_id!r} was deleted; restore it to index it again"
-                )
-            self.index.restore(tenant, dialogue.dialogue_id)
-            header = None
-        if header is not None and header.fingerprint == fingerprint:
-            return "unchanged"
-        write_dialogue(self.index, self.payloads, tenant, self.builder.build([dialogue])[0])
-        return "indexed" if header is None else "updated"
+        return add_dialogue(self.builder, self.index, self.payloads, tenant, dialogue, restore)
 
     def search(
         self,
@@ -250,23 +238,50 @@ class System:
         return self.index.stats(tenant)
 
 
-def write_dialogue(
-    index: FragmentIndex, payloads: PayloadStore, tenant: str, item: IndexedDialogue
+def add_dialogue(
+    builder: Builder,
+    index: FragmentIndex,
+    payloads: PayloadStore,
+    tenant: str,
+    dialogue: Dialogue,
+    restore: bool = False,
+) -> Change:
+    """Steps 1 and 2 for one dialogue, and the write; nothing is done for an unchanged one.
+
+    Raises:
+        InputError: The dialogue was deleted and `restore` is not set.
+    """
+    header = index.headers(tenant, [dialogue.dialogue_id]).get(dialogue.dialogue_id)
+    if header is not None and header.deleted:
+        if not restore:
+            raise InputError(
+                f"dialogue {dialogue.dialogue_id!r} was deleted; restore it to index it again"
+            )
+        index.restore(tenant, dialogue.dialogue_id)
+        header = None
+    if header is not None and header.fingerprint == dialogue_fingerprint(dialogue, builder.recipe):
+        return "unchanged"
+    write_dialogues(index, payloads, tenant, builder.build([dialogue]))
+    return "indexed" if header is None else "updated"
+
+
+def write_dialogues(
+    index: FragmentIndex, payloads: PayloadStore, tenant: str, items: Sequence[IndexedDialogue]
 ) -> None:
-    """Write payload first, then rows, then the header; a crash anywhere is repaired by a rerun."""
-    before = index.headers(tenant, [item.dialogue.dialogue_id]).get(item.dialogue.dialogue_id)
-    payload = payloads.put(item.dialogue, tenant)
-    index.upsert(tenant, item, payload)
-    if before is not None and before.payload and before.payload != payload:
-        payloads.delete(tenant, before.payload)
+    """Write payloads, then rows, then headers; a crash anywhere is repaired by a rerun.
+
+    No dialogue id may stand twice in `items`.
+    """
+    named = [(item, payloads.put(item.dialogue, tenant)) for item in items]
+    index.upsert_many(tenant, named)
+    for _, payload in named:
+        payloads.keep_only(tenant, payload)
 
 
 def delete_dialogue(
     index: FragmentIndex, payloads: PayloadStore, tenant: str, dialogue_id: str
 ) -> bool:
-    """Remove rows and payload; the tombstone stays."""
-    header = index.headers(tenant, [dialogue_id]).get(dialogue_id)
+    """Remove rows and payload; the tombstone stays. False when there was nothing."""
     deleted = index.delete(tenant, dialogue_id)
-    if header is not None and header.payload:
-        payloads.delete(tenant, header.payload)
+    payloads.delete(tenant, dialogue_id)
     return deleted

@@ -17,6 +17,7 @@ from pydantic import Field
 from ffr_core.config import Config, read_toml
 from ffr_core.errors import ConfigError
 from ffr_core.images import ImageLimits, ImageReader
+from ffr_core.serving import ServeConfig
 
 if TYPE_CHECKING:
     from ffr_core.index.payload import PayloadStore
@@ -105,6 +106,7 @@ class Profile(Config):
     localizer: LocalizerConfig = LocalizerConfig()
     search: SearchConfig = SearchConfig()
     images: ImageLimits = ImageLimits()
+    serve: ServeConfig = ServeConfig()
 
 
 def data_home(home: str | Path | None = None) -> Path:

@@ -78,6 +78,9 @@ class FragmentIndex(Protocol):
     def upsert(self, tenant: str, item: IndexedDialogue, payload: str) -> None:
         """Add or replace one dialogue; its header row is written last."""
 
+    def upsert_many(self, tenant: str, items: Sequence[tuple[IndexedDialogue, str]]) -> None:
+        """Add or replace dialogues, each id once, with the names of their payloads."""
+
     def delete(self, tenant: str, dialogue_id: str) -> bool:
         """Remove the rows and leave a tombstone; False when the tenant has no such dialogue."""
 

@@ -242,7 +242,7 @@ class Header:
     num_fragments: int
     num_passages: int
     payload: str
-    """Content hash under which the dialogue is stored; empty for a tombstone."""
+    """Name under which the dialogue is stored; empty for a tombstone."""
     deleted: bool = False
 
 
@@ -279,7 +279,7 @@ class Candidate:
     score: float
     """Fused recall score; comparable inside one query only."""
     payload: str
-    """Content hash of the dialogue it belongs to."""
+    """Name under which its dialogue is stored."""
     channels: Mapping[str, float] = field(default_factory=dict)
     """Raw score per channel: `dense_passage`, `dense_fragment`, `bm25_fragment`, ..."""
     passages: tuple[PassageEvidence, ...] = ()

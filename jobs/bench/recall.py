@@ -156,7 +156,7 @@ def _same_top(exact: Any, lite: Any, mode: str, queries: list[_Query]) -> float:
             {(c.dialogue_id, c.fragment.fragment_id) for c in _search(index, mode, query)()}
             for index in (exact, lite)
         )
-        shares.append(len(left & right) / max(len(left), 1))
+        shares.append(len(left & right) / len(left) if left else float(not right))
     return round(sum(shares) / len(shares), 4)
 
 

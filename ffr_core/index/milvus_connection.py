@@ -1,0 +1,292 @@
+"""One connection to Milvus: a Lite file or a server, with time limits and without windows.
+
+Milvus Lite is a child process that owns the file. Three things are ours: a lock beside the file
+(the library's own second opener removes the first one's lock, after which a third would damage the
+file), paging by primary key (a query returns at most 16,383 rows and does not say that there are
+more), and one sentence instead of the library's errors.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any, TypeVar
+
+from ffr_core.errors import BusyError, ConfigError, FfrError
+from ffr_core.index.filters import both, quoted
+
+MAX_WINDOW = 16_384
+"""Most rows that one search may ask for."""
+_PAGE = 10_000
+_KEYS_AT_ONCE = 2_000
+_ROWS_AT_ONCE = 500
+_BYTES_AT_ONCE = 16 * 2**20
+_OLDEST_SERVER = (2, 5, 0)
+T = TypeVar("T")
+_LITE_NAME = re.compile(r"[A-Za-z0-9._-]{1,33}\.db")
+
+
+class Connection:
+    """The calls that the index needs, each with a time limit."""
+
+    def __init__(self, uri: str, token: str | None = None, timeout: float = 30.0) -> None:
+        """Connect.
+
+        Args:
+            uri: `http(s)://host:port` of a server, else the path of a Lite file (`*.db`).
+            token: `user:password` or API key of a server.
+            timeout: Seconds that one call may take.
+
+        Raises:
+            BusyError: The Lite file is open, in this process or another.
+            ConfigError: A path that Lite cannot use, or a server that is too old.
+            FfrError: The server does not answer.
+        """
+        self.uri, self.timeout = uri, timeout
+        self.is_lite = "://" not in uri
+        self._lock: IO[str] | None = None
+        if self.is_lite:
+            self._lock = _lock_file(Path(uri))
+        try:
+            self.client = self._connect(token)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, token: str | None) -> Any:
+        from pymilvus import MilvusClient
+
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        if self.is_lite:
+            _start_lite(Path(self.uri))
+        with self._context("connecting"):
+            client = MilvusClient(uri=self.uri, token=token or "", timeout=self.timeout)
+            if not self.is_lite:
+                check_server_version(client.get_server_version(timeout=self.timeout))
+        return client
+
+    @contextmanager
+    def _context(self, doing: str) -> Iterator[None]:
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            yield
+        except MilvusException as error:
+            raise FfrError(
+                f"Milvus at {self.uri} failed while {doing}: {error.message or error}; check that"
+                " it runs and run the same command again"
+            ) from error
+
+    def has(self, collection: str) -> bool:
+        """Whether a collection exists."""
+        with self._context(f"looking for {collection}"):
+            return bool(self.client.has_collection(collection, timeout=self.timeout))
+
+    def ensure(self, collection: str, schema: Any, indexes: Any) -> None:
+        """Create what is missing of a collection and make it searchable.
+
+        Loading is needed after every connect; a creation that broke off is completed. The library's
+        wait of half a second an index is left out.
+        """
+        with self._context(f"opening {collection}"):
+            if not self.client.has_collection(collection, timeout=self.timeout):
+                self.client.create_collection(collection, schema=schema, timeout=self.timeout)
+            if len(self.client.list_indexes(collection, timeout=self.timeout)) < len(indexes):
+                self.client.create_index(collection, indexes, timeout=self.timeout, sync=False)
+            self.client.load_collection(collection, timeout=self.timeout)
+
+    def count(self, collection: str, expression: str) -> int:
+        """Number of rows that an expression selects."""
+        with self._context(f"counting {collection}"):
+            rows = self.client.query(
+                collection,
+                filter=expression,
+                output_fields=["count(*)"],
+                timeout=self.timeout,
+                consistency_level="Strong",
+            )
+        return int(rows[0]["count(*)"])
+
+    def drop(self, collection: str) -> None:
+        """Remove a collection and all its rows."""
+        with self._context(f"dropping {collection}"):
+            self.client.drop_collection(collection, timeout=self.timeout)
+
+    def vector_dim(self, collection: str, field: str) -> int:
+        """D of a vector field."""
+        with self._context(f"describing {collection}"):
+            fields = self.client.describe_collection(collection, timeout=self.timeout)["fields"]
+        return int(next(item for item in fields if item["name"] == field)["params"]["dim"])
+
+    def upsert(self, collection: str, rows: Sequence[dict[str, Any]], row_bytes: int) -> None:
+        """Write whole rows, in batches; a primary key appears once.
+
+        Args:
+            collection: Name.
+            rows: Every field of each row.
+            row_bytes: What one row weighs at most.
+        """
+        assert len({row["id"] for row in rows}) == len(rows)
+        size = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE // row_bytes))
+        for batch in _batches(rows, size):
+            with self._context(f"writing to {collection}"):
+                self.client.upsert(collection, list(batch), timeout=self.timeout)
+
+    def delete(self, collection: str, keys: Iterable[str]) -> None:
+        """Remove rows by primary key; absent ones do not matter."""
+        for batch in _batches(sorted(keys), _KEYS_AT_ONCE):
+            with self._context(f"deleting from {collection}"):
+                self.client.delete(collection, ids=list(batch), timeout=self.timeout)
+
+    def get(
+        self, collection: str, keys: Sequence[str], fields: list[str], consistency: str
+    ) -> dict[str, dict[str, Any]]:
+        """Rows by primary key; absent ones are left out."""
+        found: dict[str, dict[str, Any]] = {}
+        for batch in _batches(keys, _KEYS_AT_ONCE):
+            with self._context(f"reading {collection}"):
+                rows = self.client.query(
+                    collection,
+                    filter=f"id in {quoted(batch)}",
+                    output_fields=["id", *fields],
+                    timeout=self.timeout,
+                    consistency_level=consistency,
+                )
+            found.update((row["id"], row) for row in rows)
+        return found
+
+    def scan(self, collection: str, expression: str, fields: list[str]) -> Iterator[dict[str, Any]]:
+        """All rows that an expression selects, by ascending primary key, however many."""
+        last = ""
+        while True:
+            with self._context(f"reading {collection}"):
+                rows = self.client.query(
+                    collection,
+                    filter=both(expression, f"id > {quoted([last])[1:-1]}"),
+                    output_fields=["id", *fields],
+                    limit=_PAGE,
+                    timeout=self.timeout,
+                    consistency_level="Strong",
+                )
+            yield from rows
+            if len(rows) < _PAGE:
+                return
+            last = max(row["id"] for row in rows)
+
+    def search(
+        self,
+        collection: str,
+        field: str,
+        query: Any,
+        expression: str,
+        limit: int,
+        consistency: str,
+    ) -> list[tuple[str, float, int]]:
+        """Return `(primary key, score, revision)`, best first, at most `limit`."""
+        with self._context(f"searching {collection}"):
+            hits = self.client.search(
+                collection,
+                [query],
+                anns_field=field,
+                filter=expression,
+                limit=limit,
+                output_fields=["revision"],
+                timeout=self.timeout,
+                consistency_level=consistency,
+            )[0]
+        return [(hit["id"], float(hit["distance"]), int(hit["entity"]["revision"])) for hit in hits]
+
+    def close(self) -> None:
+        """Disconnect; end the Lite child and release its file. Twice is as good as once."""
+        client, self.client = getattr(self, "client", None), None
+        if client is not None:
+            client.close()
+        if self._lock is not None:
+            manager = _lite_manager()
+            path = Path(self.uri).absolute().resolve()
+            if str(path) in manager._servers:
+                manager.release_server(str(path))
+            self._lock.close()
+            self._lock = None
+
+
+def check_server_version(version: str) -> None:
+    """Refuse a server without full-text search.
+
+    Partition keys lose upserts before 2.3.10, BM25 functions came with 2.5; 2.6 is recommended.
+    """
+    match = re.match(r"v?(\d+)\.(\d+)(?:\.(\d+))?", version)
+    found = tuple(int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    if found < _OLDEST_SERVER:
+        raise ConfigError(
+            f"the Milvus server has version {version!r}; 2.5.0 or newer is needed (BM25, and"
+            " upserts with a partition key, which lose rows before 2.3.10), so upgrade it"
+        )
+
+
+def _lock_file(path: Path) -> IO[str]:
+    """Own the file: a lock of its own that goes away with this process."""
+    if not _LITE_NAME.fullmatch(path.name):
+        raise ConfigError(
+            f"Milvus Lite cannot use a file named {path.name!r}; choose at most 36 characters of"
+            " A-Z a-z 0-9 . _ - that end in .db"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f"{path.name}.owner").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise BusyError(
+            f"the index file {path} is open in another process or object; close that one, or use a"
+            " Milvus server, which any number of processes may share"
+        ) from error
+    return lock
+
+
+def _start_lite(path: Path) -> None:
+    """Start the child; one that outlives a killed owner needs a moment to go."""
+    os.environ.setdefault("HOME", str(path.parent.absolute()))  # the child dies without one
+    for _ in range(10):
+        if _lite_manager().start_and_get_uri(str(path)) is not None:
+            return
+        time.sleep(0.3)
+    raise BusyError(
+        f"Milvus Lite does not start on {path}; another program holds the file or it is damaged,"
+        " so end that program or restore the file"
+    )
+
+
+def _lite_manager() -> Any:
+    """milvus-lite's own manager of its children.
+
+    The package asks `pkg_resources`, which recent setuptools releases lack, for its own version
+    and for nothing else: it gets a stand-in while it is imported.
+    """
+    name = "pkg_resources"
+    if "milvus_lite" not in sys.modules and name not in sys.modules:
+        stand_in: Any = ModuleType(name)
+        stand_in.DistributionNotFound = PackageNotFoundError
+        stand_in.get_distribution = distribution
+        sys.modules[name] = stand_in
+        try:
+            import milvus_lite  # noqa: F401
+        finally:
+            del sys.modules[name]
+    from milvus_lite.server_manager import server_manager_instance
+
+    return server_manager_instance
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

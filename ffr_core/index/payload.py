@@ -1,0 +1,89 @@
+"""Dialogues at rest: compressed JSON in a Storage, below their tenant, by dialogue and content."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import OrderedDict
+
+from ffr_core.errors import NotFoundError
+from ffr_core.index.keys import dialogue_key, tenant_key
+from ffr_core.protocols import Storage
+from ffr_core.records import content_hash, dialogue_from_record, record_from_dialogue
+from ffr_core.types import Dialogue
+
+_NAME = re.compile(r"[0-9a-f]{32}/[0-9a-f]{64}")
+
+
+class PayloadStore:
+    """What a search shows: turns, title and language. Gold labels are not kept.
+
+    A payload's name is `dialogue key/content hash`. It is written before the rows that point to it;
+    older contents of the dialogue are removed after, so a header never points to nothing.
+    """
+
+    def __init__(self, storage: Storage, cached: int = 256) -> None:
+        """Use a storage; `cached` dialogues stay in memory."""
+        self._storage, self._cached = storage, cached
+        self._cache: OrderedDict[tuple[str, str], Dialogue] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, dialogue: Dialogue, tenant: str) -> str:
+        """Store a dialogue and return its name. Twice is as good as once."""
+        import zstandard
+
+        name = f"{dialogue_key(tenant, dialogue.dialogue_id)}/{content_hash(dialogue)}"
+        record = record_from_dialogue(dialogue)
+        record.pop("fragments", None)
+        record.pop("queries", None)
+        data = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+        self._storage.write(_key(tenant, name), zstandard.ZstdCompressor().compress(data))
+        return name
+
+    def get(self, tenant: str, name: str) -> Dialogue:
+        """Read a dialogue back; NotFoundError when this tenant has none of that name."""
+        import zstandard
+
+        with self._lock:
+            if (tenant, name) in self._cache:
+                self._cache.move_to_end((tenant, name))
+                return self._cache[tenant, name]
+        data = zstandard.ZstdDecompressor().decompress(self._storage.read(_key(tenant, name)))
+        dialogue = dialogue_from_record(json.loads(data))
+        with self._lock:
+            self._cache[tenant, name] = dialogue
+            while len(self._cache) > self._cached:
+                self._cache.popitem(last=False)
+        return dialogue
+
+    def keep_only(self, tenant: str, name: str) -> None:
+        """Remove every other content of the same dialogue, also what a crash left behind."""
+        key = _key(tenant, name)
+        for other in self._storage.list(key.rpartition("/")[0] + "/"):
+            if other != key:
+                self._remove(tenant, other)
+
+    def delete(self, tenant: str, dialogue_id: str) -> None:
+        """Remove every content of a dialogue."""
+        for key in self._storage.list(f"{_folder(tenant, dialogue_key(tenant, dialogue_id))}/"):
+            self._remove(tenant, key)
+
+    def _remove(self, tenant: str, key: str) -> None:
+        self._storage.delete(key)
+        name = "/".join(key.removesuffix(".json.zst").split("/")[-2:])
+        with self._lock:
+            self._cache.pop((tenant, name), None)
+
+
+def _folder(tenant: str, key: str) -> str:
+    return f"payloads/{tenant_key(tenant)}/{key[:2]}/{key}"
+
+
+def _key(tenant: str, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise NotFoundError(
+            f"no dialogue is stored as {name[:120]!r}; a name is a dialogue key and a content hash"
+        )
+    key, _, digest = name.partition("/")
+    return f"{_folder(tenant, key)}/{digest}.json.zst"

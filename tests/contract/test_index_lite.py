@@ -1,0 +1,129 @@
+"""What only a Milvus Lite file can show: its lock, its limits, its windows."""
+
+import logging
+import signal
+import subprocess
+import sys
+
+import pytest
+from index_items import DIM, say, vector_of
+
+from ffr_core.errors import BusyError, ConfigError
+from ffr_core.index import milvus, milvus_connection
+from ffr_core.index.milvus import MilvusIndex
+from ffr_core.index.milvus_connection import check_server_version
+from ffr_core.index.milvus_schema import PASSAGES, build_schema, layout_for
+from ffr_core.types import Filters
+
+HOLDER = """
+import sys
+from index_items import DIM, say
+from ffr_core.index.milvus import MilvusIndex
+index = MilvusIndex(sys.argv[1], dim=DIM, encoder_fingerprint="e")
+for number in range(10_000):
+    index.upsert("t", say(f"d{number}", "red bus", "hotel"), "p")
+    print(number, flush=True)
+"""
+
+
+def open_lite(path):
+    return MilvusIndex(str(path), dim=DIM, encoder_fingerprint="e")
+
+
+def test_a_second_opener_gets_one_sentence_and_harms_nothing(tmp_path):
+    first = open_lite(tmp_path / "i.db")
+    first.upsert("t", say("d", "red bus"), "p")
+    for _ in range(2):
+        with pytest.raises(BusyError, match=r"i\.db is open in another process.*server"):
+            open_lite(tmp_path / "i.db")
+    assert first.stats("t").dialogues == 1
+    first.close()
+    first.close()
+    second = open_lite(tmp_path / "i.db")
+    assert second.search("t", vector_of("x"), "bus", Filters(), 5)[0].dialogue_id == "d"
+    second.close()
+
+
+def test_a_killed_owner_leaves_a_usable_file(tmp_path):
+    path = tmp_path / "i.db"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": ":".join(sys.path)},
+    )
+    for _ in range(5):
+        acknowledged = int(holder.stdout.readline())
+    with pytest.raises(BusyError):
+        open_lite(path)
+    holder.send_signal(signal.SIGKILL)
+    acknowledged = max([acknowledged, *map(int, holder.stdout.read().split())])
+    holder.wait()
+    index = open_lite(path)
+    stats = index.stats("t")
+    assert stats.dialogues in (acknowledged + 1, acknowledged + 2)
+    assert stats.fragments == 2 * stats.dialogues
+    index.close()
+
+
+@pytest.mark.parametrize("name", ["index", "my index.db", "x" * 40 + ".db", "ü.db"])
+def test_file_names_that_lite_cannot_use_are_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match="36 characters"):
+        open_lite(tmp_path / name)
+
+
+def test_scans_are_exact_beyond_the_query_window(tmp_path):
+    index = open_lite(tmp_path / "i.db")
+    index.upsert("t", say("d", "red bus"), "p")
+    connection, headers = index._connection, index._tenants.find("t").headers
+    row = next(
+        iter(
+            connection.client.query(
+                headers, filter='dialogue_id == "d"', limit=1, output_fields=["*"]
+            )
+        )
+    )
+    total = milvus_connection.MAX_WINDOW + 3_700
+    copies = [dict(row) | {"id": f"{i:032x}", "dialogue_id": f"n{i}"} for i in range(total)]
+    connection.upsert(headers, copies, 400)
+    ids = [header.dialogue_id for header in index.scan_headers("t")]
+    assert len(ids) == len(set(ids)) == total + 1
+    assert ids == sorted(ids)
+    assert index.stats("t").fragments == total + 1
+    assert connection.count(headers, 'id < "meta:"') == total + 1
+    index.close()
+
+
+def test_a_large_lite_file_names_the_server_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(milvus, "LITE_FRAGMENTS", 2)
+    index = open_lite(tmp_path / "i.db")
+    with caplog.at_level(logging.WARNING):
+        for name in ("a", "b", "c"):
+            index.upsert("t", say(name, "red bus", "hotel"), "p")
+    index.close()
+    assert [record.message for record in caplog.records if "Milvus server" in record.message] == [
+        "Milvus Lite holds more than 2 fragments and gets slow; set the index uri to a Milvus"
+        " server (http://host:19530)"
+    ]
+
+
+@pytest.mark.parametrize("version", ["2.3.9", "v2.4.15", "2.4", "unknown"])
+def test_old_servers_are_refused(version):
+    with pytest.raises(ConfigError, match=r"2\.5\.0"):
+        check_server_version(version)
+
+
+@pytest.mark.parametrize("version", ["2.5.0", "v2.6.3", "3.0-rc1", "v2.5.10-dev"])
+def test_servers_with_full_text_search_pass(version):
+    check_server_version(version)
+
+
+def test_the_server_layout_separates_tenants_by_partition_key():
+    layout = layout_for(is_lite=False, prefix="p")
+    schema, indexes = build_schema(PASSAGES, layout, 8, 1.2, 0.75)
+    keys = [field.name for field in schema.fields if field.is_partition_key]
+    assert keys == ["tenant"]
+    assert len(indexes) == 3
+    assert layout.collection("passages", "a") == layout.collection("passages", "b") == "p_passages"
+    assert layout.scope("a") != layout.scope("b")
+    assert '"' not in layout.scope('x" or tenant != "y').split('"')[1]

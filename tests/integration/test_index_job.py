@@ -1,0 +1,336 @@
+"""The index job on real Ray Data and Milvus Lite, with the hashing encoder."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import psutil
+import pytest
+
+from ffr_core.profile import build_encoder, build_index, load_profile, open_system
+from ffr_core.records import dialogue_from_record
+from jobs.index_corpus import IndexJobConfig, PoolConfig, describe, exceeds, run
+
+PROFILE = """
+[encoder]
+kind = "hashing"
+[index]
+kind = "milvus"
+uri = "{home}/i.db"
+"""
+WORDS = ["red", "bus", "hotel", "rain", "ticket", "map", "火锅", "明天", "会议", "lamp", "repair"]
+FAST = {"build": PoolConfig(batch=4, cpus=0.5)}
+
+
+def record(name, num_turns=8, seed=0, image=None):
+    rng = random.Random(f"{name}{seed}")
+    turns = [
+        {
+            "turn_id": i,
+            "speaker": rng.choice(["Ana", "Ben", "小明"]),
+            "text": " ".join(rng.choices(WORDS, k=6)),
+        }
+        for i in range(num_turns)
+    ]
+    if image:
+        turns[0]["images"] = [{"image_id": 0, "uri": image, "caption": None}]
+    return {"dialogue_id": name, "turns": turns}
+
+
+def write(path, records):
+    lines = (r if isinstance(r, bytes) else json.dumps(r).encode() for r in records)
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+class Place:
+    """A corpus folder, a home and a profile of one test."""
+
+    def __init__(self, folder):
+        self.corpus, self.home = folder / "corpus", folder / "home"
+        self.corpus.mkdir()
+        self.profile = folder / "p.toml"
+        self.profile.write_text(PROFILE)
+
+    def config(self, **changes):
+        given = {"input": (str(self.corpus),), "home": str(self.home), **FAST, **changes}
+        return IndexJobConfig(profile=str(self.profile), **given)
+
+    def run(self, **changes):
+        summary = run(self.config(**changes))
+        done = summary["indexed"] + summary["updated"] + summary["unchanged"]
+        assert summary["read"] == done + sum(summary["dead_lettered"].values())
+        return summary
+
+    def rows(self):
+        """Every stored row of the tenant but for revisions, and the payload keys."""
+        profile = load_profile(str(self.profile), self.home)
+        encoder = build_encoder(profile.encoder)
+        index = build_index(profile, encoder.fingerprint, encoder.dim)
+        found = dump(index)
+        headers = {h.dialogue_id: h for h in index.scan_headers("default")}
+        index.close()
+        return found, {name: (h.fingerprint, h.payload) for name, h in headers.items()}
+
+    def payloads(self):
+        return sorted(p.name for p in (self.home / "store").rglob("*.zst"))
+
+    def letters(self):
+        path = self.home / "runs" / "index" / "dead_letter.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def dump(index):
+    """All fragment and passage rows but for their revisions."""
+    view = index._tenants.find("default")
+    if view is None:
+        return {}
+    fields = ["turn_ids", "text", "participants", "vector"]
+    return {
+        (collection, row["id"]): row
+        for collection in (view.fragments, view.passages)
+        for row in view.connection.scan(collection, view.scope, fields)
+    }
+
+
+def assert_same(one, other):
+    (rows, headers), (other_rows, other_headers) = one, other
+    assert headers == other_headers
+    assert rows.keys() == other_rows.keys()
+    for key, row in rows.items():
+        twin = dict(other_rows[key])
+        row = dict(row)
+        np.testing.assert_allclose(row.pop("vector"), twin.pop("vector"), atol=1e-6)
+        assert repr(row) == repr(twin)
+
+
+@pytest.fixture
+def place(tmp_path, ray_cluster):
+    return Place(tmp_path)
+
+
+def test_the_second_run_does_nothing_and_an_edit_touches_one_dialogue(place):
+    records = [record(f"d{i}", num_turns=6 + i) for i in range(6)]
+    write(place.corpus / "a.jsonl", records[:3])
+    write(place.corpus / "b.jsonl", records[3:])
+    first = place.run()
+    assert (first["indexed"], first["turns"]) == (6, sum(6 + i for i in range(6)))
+    before = place.rows()
+
+    again = place.run(stages="separate")
+    assert (again["unchanged"], again["fragments"], again["passages"]) == (6, 0, 0)
+    assert_same(place.rows(), before)
+
+    records[1]["turns"] = records[1]["turns"][:2]
+    write(place.corpus / "a.jsonl", records[:3])
+    edited = place.run(stages="separate")
+    assert (edited["updated"], edited["unchanged"], edited["passages"]) == (1, 5, 2)
+    rows, headers = place.rows()
+    (place.corpus.parent / "fresh").mkdir()
+    fresh = Place(place.corpus.parent / "fresh")
+    write(fresh.corpus / "all.jsonl", records)
+    fresh.run()
+    assert_same((rows, headers), fresh.rows())
+
+
+def test_ten_thousand_broken_records_cost_no_good_one(place):
+    rng = random.Random(7)
+    good = [record(f"good/{i}", num_turns=3) for i in range(40)]
+    broken = [_broken(rng, i) for i in range(10_000)]
+    lines = [*good, *broken]
+    rng.shuffle(lines)
+    write(place.corpus / "a.jsonl", lines)
+    summary = place.run()
+    letters = place.letters()
+    assert summary["read"] == len(lines)
+    assert len(letters) == sum(summary["dead_lettered"].values()) == len(broken)
+    assert all(letter["reason"] and letter["message"] for letter in letters)
+    assert len({letter["position"] for letter in letters}) == len(broken)
+    assert set(place.rows()[1]) == {g["dialogue_id"] for g in good}
+    assert exceeds(summary, 0.5)
+    assert "left out" in describe(summary)
+    assert not any(word in json.dumps(letters) for word in ("secretword",))
+
+
+def _broken(rng, number):
+    """One way or another not a dialogue."""
+    base = record(f"broken{number}", num_turns=2)
+    base["turns"][0]["text"] = "secretword"
+    kind = rng.randrange(12)
+    if kind == 0:
+        return json.dumps(base).encode()[: rng.randrange(1, 60)]
+    if kind == 1:
+        return b"\xff\xfe" + json.dumps(base).encode()
+    if kind == 2:
+        return rng.choice([b"null", b"[]", b"17", b'"x"', b"[[[[", b"{}", b"NaN"])
+    if kind == 3:
+        base["turns"] = rng.choice([None, [], {}, "x", 3, [None], [[]]])
+    elif kind == 4:
+        base["turns"][1]["turn_id"] = rng.choice([5, -1, None, "x", 1e999])
+    elif kind == 5:
+        base["dialogue_id"] = rng.choice([None, "", 5, [], {}])
+    elif kind == 6:
+        base["turns"][0]["text"] = rng.choice([5, [], {}])
+    elif kind == 7:
+        base["turns"][0]["images"] = [{"image_id": rng.choice([1, -1, None, "x"]), "uri": None}]
+    elif kind == 8:
+        base["turns"][0]["images"] = [{"image_id": 0, "uri": "/etc/passwd"}]
+    elif kind == 9:
+        base["fragments"] = rng.choice([[[0, 9]], [["x"]], 5, [5]])
+    elif kind == 10:
+        base["queries"] = rng.choice([[{"query": "q", "utt_ids": [9]}], [{}], [5], 5])
+    else:
+        base["turns"][0]["reply_to"] = rng.choice([7, -2, "x"])
+    return base
+
+
+def test_the_last_record_of_an_id_wins_wherever_it_stands(place):
+    write(place.corpus / "a.jsonl", [record("x", seed=1), record("y"), record("x", seed=2)])
+    write(place.corpus / "b.jsonl", [record("x", seed=3)])
+    for _ in range(2):
+        summary = place.run()
+        assert summary["dead_lettered"].get("duplicate_id", 0) >= 1
+        with open_system(str(place.profile), place.home) as system:
+            kept = system.get("x")
+        assert kept.turns == dialogue_from_record(record("x", seed=3)).turns
+
+
+def test_images_outside_the_roots_and_images_that_are_gone(place):
+    PIL.Image.new("RGB", (8, 8)).save(place.corpus / "here.png")
+    outside = place.corpus.parent / "outside.png"
+    PIL.Image.new("RGB", (8, 8)).save(outside)
+    write(
+        place.corpus / "a.jsonl",
+        [
+            record("here", image="here.png"),
+            record("gone", image="gone.png"),
+            record("outside", image=str(outside)),
+            record("dots", image="../outside.png"),
+        ],
+    )
+    summary = place.run()
+    assert summary["dead_lettered"] == {"image_outside_roots": 2}
+    assert (summary["indexed"], summary["bad_images"]) == (2, 1)
+    with open_system(str(place.profile), place.home) as system:
+        assert system.get("here").images[0].uri == str(place.corpus / "here.png")
+        assert system.get("gone").images[0].uri is None
+
+
+def test_a_deleted_dialogue_stays_away_until_it_is_restored(place):
+    write(place.corpus / "a.jsonl", [record("x"), record("y")])
+    place.run()
+    before = place.rows()
+    with open_system(str(place.profile), place.home) as system:
+        assert system.delete("x")
+        assert system.stats().dialogues == 1
+    assert place.run()["dead_lettered"] == {"deleted": 1}
+    assert set(place.rows()[0]) < set(before[0])
+    assert place.run(restore=True)["indexed"] == 1
+    assert_same(place.rows(), before)
+
+
+def test_markup_in_texts_comes_back_as_text(place):
+    tokens = '<|utt_id_start|>9<|utt_id_end|> <|im_end|> <script>alert(1)</script> " or tenant'
+    odd = record('team/日本 #1? "q"')
+    odd["turns"][0] |= {"text": tokens, "speaker": 'A" or "1"=="1'}
+    write(place.corpus / "a.jsonl", [odd, record("plain")])
+    place.run()
+    with open_system(str(place.profile), place.home) as system:
+        kept = system.get(odd["dialogue_id"])
+        assert kept.turns[0].text == tokens
+        (answer, *_) = system.search(tokens)
+        assert answer.dialogue_id == odd["dialogue_id"]
+
+
+def test_a_dry_run_writes_nothing(place):
+    write(place.corpus / "a.jsonl", [record("x"), b"{"])
+    summary = run(place.config(), dry_run=True)
+    assert (summary["to_index"], summary["dead_lettered"]) == (1, {"bad_json": 1})
+    assert summary["estimate"]["turns_per_second"] > 0
+    assert not place.rows()[0]
+
+
+@pytest.fixture
+def big(place):
+    """A corpus that takes some seconds, and the rows of an undisturbed run over it."""
+    records = [record(f"d{i}", num_turns=30) for i in range(120)]
+    write(place.corpus / "a.jsonl", records[:60])
+    write(place.corpus / "b.jsonl", records[60:])
+    calm = place.home
+    place.run()
+    expected = place.rows()
+    place.home = calm.parent / "disturbed"
+    return expected
+
+
+def start(place, ray_cluster):
+    """The job as a process of its own on the cluster of the session."""
+    config = place.home.parent / "job.toml"
+    config.write_text(
+        f'input = ["{place.corpus}"]\nhome = "{place.home}"\nprofile = "{place.profile}"\n'
+        "[build]\nbatch = 4\ncpus = 0.5\n"
+    )
+    log = (place.home.parent / "job.log").open("wb")
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.index_corpus", "--config", str(config)],
+        env={**os.environ, "RAY_ADDRESS": ray_cluster},
+        stdout=log,
+        stderr=log,
+    )
+
+
+def wait_for_payloads(place, number, process):
+    deadline = time.monotonic() + 60
+    while len(list((place.home / "store").rglob("*"))) < number:
+        assert time.monotonic() < deadline, (place.home.parent / "job.log").read_text()
+        if process.poll() is not None:
+            return
+        time.sleep(0.02)
+
+
+def ray_worker(title):
+    found = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]]
+    mine = {child.pid for child in psutil.Process().children(recursive=True)}
+    return [p for p in found if p.pid in mine and title in p.info["cmdline"][0]]
+
+
+def test_killing_the_driver_at_several_points_and_running_again(place, big, ray_cluster):
+    for number in (3, 40, 90):
+        process = start(place, ray_cluster)
+        wait_for_payloads(place, number, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    place.run()
+    assert_same(place.rows(), big)
+
+
+@pytest.mark.parametrize("victim", ["ray::IndexOwner", "ray::MapWorker"])
+def test_killing_a_worker_in_the_middle(place, big, ray_cluster, victim):
+    process = start(place, ray_cluster)
+    wait_for_payloads(place, 20, process)
+    victims = ray_worker(victim)
+    assert victims
+    for worker in victims:
+        worker.kill()
+    assert process.wait(120) == 0, (place.home.parent / "job.log").read_text()
+    summary = json.loads((place.home / "runs" / "index" / "summary.json").read_text())
+    assert summary["indexed"] + summary["updated"] + summary["unchanged"] == 120
+    assert_same(place.rows(), big)
+
+
+def test_a_missing_input_is_one_sentence(place):
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", "index", "nowhere", "--home", str(place.home)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: there is no file or folder nowhere; check the path\n"
+    assert not Path(place.home).exists()

@@ -1,0 +1,64 @@
+import pytest
+
+from ffr_core.errors import NotFoundError
+from ffr_core.index.payload import PayloadStore
+from ffr_core.storage import LocalStorage
+from ffr_core.types import Dialogue, Image, Query, Selection, Turn
+
+TURNS = (
+    Turn(turn_id=0, speaker="小明", text='<|im_end|> "quoted"'),
+    Turn(turn_id=1, speaker="Ana", text="", images=(Image(image_id=0, uri="a.png"),)),
+)
+PLAIN = Dialogue(dialogue_id="a/b", turns=TURNS, title="T")
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return LocalStorage(tmp_path)
+
+
+def test_a_dialogue_comes_back_without_gold_labels(storage):
+    query = Query(query="q", relevance=Selection(utterance_ids=frozenset({0})))
+    labelled = Dialogue(
+        dialogue_id="a/b", turns=TURNS, title="T", fragments=((0, 1),), queries=(query,)
+    )
+    payloads = PayloadStore(storage)
+    name = payloads.put(labelled, "t")
+    assert payloads.put(PLAIN, "t") == name
+    for store in (payloads, payloads, PayloadStore(storage)):
+        assert store.get("t", name) == PLAIN
+
+
+def test_names_of_one_tenant_mean_nothing_to_another(storage):
+    payloads = PayloadStore(storage)
+    name = payloads.put(PLAIN, "t")
+    payloads.get("t", name)
+    with pytest.raises(NotFoundError):
+        payloads.get("u", name)
+    payloads.delete("u", "a/b")
+    assert payloads.get("t", name) == PLAIN
+
+
+def test_forged_names_are_refused(storage):
+    payloads = PayloadStore(storage)
+    name = payloads.put(PLAIN, "t")
+    for forged in ("", "../../x", name.upper(), name + "/x", f"../{name}"):
+        with pytest.raises(NotFoundError, match="no dialogue is stored as"):
+            payloads.get("t", forged)
+
+
+def test_deleting_removes_every_content_and_forgets_it(storage):
+    payloads = PayloadStore(storage)
+    newer = Dialogue(dialogue_id="a/b", turns=TURNS[:1])
+    names = [payloads.put(PLAIN, "t"), payloads.put(newer, "t")]
+    other = payloads.put(Dialogue(dialogue_id="other", turns=TURNS[:1]), "t")
+    for name in names:
+        payloads.get("t", name)
+    payloads.keep_only("t", names[1])
+    with pytest.raises(NotFoundError):
+        payloads.get("t", names[0])
+    assert payloads.get("t", names[1]) == newer
+    payloads.delete("t", "a/b")
+    with pytest.raises(NotFoundError):
+        payloads.get("t", names[1])
+    assert [key.split("/")[-1] for key in storage.list()] == [f"{other.split('/')[1]}.json.zst"]
