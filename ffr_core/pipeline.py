@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ffr_core.index.payload import PayloadStore
+    from ffr_core.ocr import OcrReader
     from ffr_core.protocols import Encoder, FragmentIndex, Localizer, Segmenter
 
 logger = logging.getLogger(__name__)
@@ -50,30 +51,36 @@ class Builder:
     encoder: Encoder
     fragment_vector: FragmentVector = "mean"
     """`mean`: the mean of the passage vectors; `encode`: the encoder reads the whole fragment."""
+    ocr: OcrReader | None = None
+    """Reads the text in pictures first, where the profile asks for it."""
 
     @property
     def recipe(self) -> str:
         """Everything but the content that decides what is stored."""
-        return "\n".join(
-            (self.segmenter.fingerprint, self.encoder.fingerprint, self.fragment_vector)
-        )
+        parts = [self.segmenter.fingerprint, self.encoder.fingerprint, self.fragment_vector]
+        return "\n".join([*parts, self.ocr.fingerprint] if self.ocr else parts)
 
-    def segment(self, dialogues: Sequence[Dialogue]) -> list[tuple[Fragment, ...]]:
-        """Step 1."""
-        return self.segmenter.segment(dialogues)
+    def read_images(self, dialogues: Sequence[Dialogue]) -> list[Dialogue]:
+        """The dialogues with the text of their pictures, where OCR is on."""
+        return self.ocr.read_all(dialogues) if self.ocr else list(dialogues)
+
+    def segment(self, dialogues: Sequence[Dialogue]) -> list[tuple[Dialogue, tuple[Fragment, ...]]]:
+        """Step 1: each dialogue, its pictures read, with its fragments."""
+        read = self.read_images(dialogues)
+        return list(zip(read, self.segmenter.segment(read), strict=True))
 
     def embed(
-        self, dialogues: Sequence[Dialogue], fragments: Sequence[tuple[Fragment, ...]]
+        self, segmented: Sequence[tuple[Dialogue, tuple[Fragment, ...]]]
     ) -> list[IndexedDialogue]:
         """Step 2: all passages of all dialogues go to the encoder together."""
         passages = [
             [make_passages(dialogue, fragment) for fragment in parts]
-            for dialogue, parts in zip(dialogues, fragments, strict=True)
+            for dialogue, parts in segmented
         ]
         vectors_PD = self.encoder.encode_passages([p for d in passages for f in d for p in f])
         rows = iter(vectors_PD)
         built = []
-        for dialogue, parts, per_fragment in zip(dialogues, fragments, passages, strict=True):
+        for (dialogue, parts), per_fragment in zip(segmented, passages, strict=True):
             embedded = [
                 tuple(IndexedPassage(passage=p, vector_D=next(rows)) for p in fragment_passages)
                 for fragment_passages in per_fragment
@@ -100,7 +107,7 @@ class Builder:
 
     def build(self, dialogues: Sequence[Dialogue]) -> list[IndexedDialogue]:
         """Steps 1 and 2 in one go."""
-        return self.embed(dialogues, self.segment(dialogues))
+        return self.embed(self.segment(dialogues))
 
     def _fragment_vectors(
         self,

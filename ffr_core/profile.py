@@ -17,6 +17,7 @@ from pydantic import Field
 from ffr_core.config import Config, read_toml
 from ffr_core.errors import ConfigError
 from ffr_core.images import ImageLimits, ImageReader
+from ffr_core.ocr import OcrConfig
 from ffr_core.serving import ServeConfig
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class Profile(Config):
     localizer: LocalizerConfig = LocalizerConfig()
     search: SearchConfig = SearchConfig()
     images: ImageLimits = ImageLimits()
+    ocr: OcrConfig = OcrConfig()
     serve: ServeConfig = ServeConfig()
 
 
@@ -188,6 +190,7 @@ def build_localizer(config: LocalizerConfig, encoder: Encoder) -> Localizer:
 def build_builder(profile: Profile, encoder: Encoder) -> Builder:
     """Segmenter and encoder as one unit, for indexing; what both embed is embedded once."""
     from ffr_core.embedding.memo import MemoEncoder
+    from ffr_core.ocr import OcrReader
     from ffr_core.pipeline import Builder
 
     encoder = MemoEncoder(encoder)
@@ -195,6 +198,9 @@ def build_builder(profile: Profile, encoder: Encoder) -> Builder:
         segmenter=build_segmenter(profile.segmenter, encoder),
         encoder=encoder,
         fragment_vector=profile.fragment_vector,
+        ocr=OcrReader(images=build_image_reader(profile), min_confidence=profile.ocr.min_confidence)
+        if profile.ocr.enabled
+        else None,
     )
 
 

@@ -122,10 +122,13 @@ def record_from_dialogue(dialogue: Dialogue) -> dict[str, Any]:
 
 
 def content_hash(dialogue: Dialogue) -> str:
-    """Hash (64 hex) of what is searched and shown: turns, title, language; not the gold labels."""
+    """Hash (64 hex) of turns, title and language; not of gold labels, nor of what OCR read."""
     record = record_from_dialogue(dialogue)
     record.pop("fragments", None)
     record.pop("queries", None)
+    for turn in record["turns"]:
+        for image in turn["images"]:
+            image.pop("text", None)
     data = json.dumps(record, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(data.encode()).hexdigest()
 

@@ -22,7 +22,7 @@ from ffr_core.metrics import segmentation, selection
 from ffr_core.metrics.bootstrap import f1_of_shares, paired_difference
 from ffr_core.metrics.ranking import RECALL_CUTOFFS, recall_at_k
 from ffr_core.metrics.selection import Counts
-from ffr_core.pipeline import System
+from ffr_core.pipeline import System, write_dialogues
 from ffr_core.profile import (
     Profile,
     build_builder,
@@ -38,6 +38,8 @@ from ffr_core.types import Dialogue, Filters, Fragment, Query, Selection
 from jobs import eval_baselines
 
 TENANT = "evaluation"
+BATCH = 16
+"""Dialogues written together."""
 EXCLUDED = frozenset({"qa_adversarial"})
 Asked = tuple[Dialogue, Query]
 Clusters = list[tuple[int, ...]]
@@ -160,8 +162,9 @@ def _recall(
     ]
     index = build_index(profile, encoder.fingerprint, encoder.dim)
     try:
-        for item in builder.embed(dialogues, gold):
-            index.upsert(TENANT, item, "")
+        items = builder.embed(list(zip(dialogues, gold, strict=True)))
+        for start in range(0, len(items), BATCH):
+            index.upsert_many(TENANT, [(item, "") for item in items[start : start + BATCH]])
         found = _rank(index, encoder, data.with_fragment)
     finally:
         index.close()
@@ -253,8 +256,9 @@ def _corpus(
         min_relevance=profile.search.min_relevance,
     )
     with system:
-        for dialogue in data.dialogues:
-            system.add(dialogue, TENANT)
+        for start in range(0, len(data.dialogues), BATCH):
+            items = builder.build(data.dialogues[start : start + BATCH])
+            write_dialogues(system.index, system.payloads, TENANT, items)
         searching = replace(system, builder=replace(builder, encoder=plain))
         found, seconds = [], []
         for _, query in data.asked:

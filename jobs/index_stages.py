@@ -184,11 +184,7 @@ class SegmentStage(_ModelStage):
 
     def __call__(self, batch: Batch) -> Batch:
         """Segment the rows that have work left."""
-        return _build_step(
-            batch,
-            "segment_failed",
-            lambda ds: list(zip(ds, self._builder.segment(ds), strict=True)),
-        )
+        return _build_step(batch, "segment_failed", lambda ds: self._builder.segment(ds))
 
 
 class EmbedStage(_ModelStage):
@@ -196,11 +192,7 @@ class EmbedStage(_ModelStage):
 
     def __call__(self, batch: Batch) -> Batch:
         """Embed the rows that have work left."""
-        return _build_step(
-            batch,
-            "embed_failed",
-            lambda pairs: self._builder.embed([p[0] for p in pairs], [p[1] for p in pairs]),
-        )
+        return _build_step(batch, "embed_failed", lambda pairs: self._builder.embed(pairs))
 
 
 class BuildStage(_ModelStage):
