@@ -3,6 +3,7 @@
 import tempfile
 
 import pytest
+from service_process import running_service
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +23,10 @@ def ray_cluster():
         )
         yield context.address_info["gcs_address"]
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def service():
+    """`ffrs serve` with its own Ray, three keys and a small corpus."""
+    with running_service() as running:
+        yield running
