@@ -111,6 +111,8 @@ class MilvusIndex:
             RecordError: As `upsert`, for the first such dialogue; nothing is written then.
             FingerprintError: As `upsert`.
         """
+        if not items:
+            return
         names = [item.dialogue.dialogue_id for item, _ in items]
         assert len(set(names)) == len(names), f"a dialogue id twice in one batch: {names}"
         for item, _ in items:

@@ -69,7 +69,8 @@ def test_this_machine_may_call(host):
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8000", "", "10.0.0.5"]
+    "host",
+    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8000", "", "10.0.0.5"],
 )
 def test_another_name_for_this_machine_is_refused(host):
     assert code(ask(make_app(), host=host)) == (403, "bad_host")
