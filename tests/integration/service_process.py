@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def write_keys(folder):
 
 @contextlib.contextmanager
 def running_service():
-    """Start, fill, yield, stop; checks that nothing stays behind."""
+    """Start, fill, yield, stop; checks that a running answer is finished and nothing stays."""
     with tempfile.TemporaryDirectory(prefix="ffrs-s-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         draw(folder)
@@ -190,7 +191,7 @@ def running_service():
             started = service.process.children(recursive=True)
             yield service
             started += service.process.children(recursive=True)
-            process.send_signal(signal.SIGTERM)
+            _stop_during_a_search(service)
             assert process.wait(60) == 0, (folder / "log").read_text()[-2000:]
             _, alive = psutil.wait_procs(started, timeout=20)
             assert not alive
@@ -202,6 +203,24 @@ def running_service():
                     child.kill()
             process.kill()
             process.wait()
+
+
+def _stop_during_a_search(service):
+    """Ask to stop while the localizers are held; the answer must come, and be complete."""
+    replicas = service.replicas("Localizer")
+    for replica in replicas:
+        replica.suspend()
+    with ThreadPoolExecutor(1) as pool, service.client("a") as http:
+        running = pool.submit(http.post, "/v1/search", json={"query": "sailing boat"})
+        time.sleep(0.4)
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(0.6)
+        for replica in replicas:
+            replica.resume()
+        answer = running.result(30)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["partial"] is False
+    assert answer.json()["dialogues"]
 
 
 def _addresses(process, log):

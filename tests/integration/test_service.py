@@ -134,6 +134,11 @@ def test_the_stream_tells_each_dialogue_once_and_ends_with_the_order(a):
         assert by_id[dialogue["dialogue_id"]]["spans"] == dialogue["spans"]
 
 
+def test_the_ends_of_time_are_times(a):
+    filters = {"since": "0001-01-01T00:00:00+14:00", "until": "9999-12-31T23:59:59-12:00"}
+    assert "boats" in ids(found(a, "sailing boat", filters=filters))
+
+
 # ---- bad requests
 
 
@@ -147,6 +152,8 @@ def test_the_stream_tells_each_dialogue_once_and_ends_with_the_order(a):
         ("POST", SEARCH, {"query": "x", "num_candidates": 0}, (422, "invalid")),
         ("POST", SEARCH, {"query": "x", "limit": 51}, (422, "invalid")),
         ("POST", SEARCH, {"query": "x", "tenant": "tenant-b"}, (422, "invalid")),
+        ("POST", SEARCH, {"query": "x", "filters": {"since": 1e300}}, (422, "invalid")),
+        ("POST", SEARCH, {"query": "x", "num_candidates": 1e300}, (422, "invalid")),
         ("POST", SEARCH, {"query": "x", "filters": {"participants": ["\x00"]}}, (422, "invalid")),
         (
             "POST",
@@ -172,6 +179,10 @@ def test_the_stream_tells_each_dialogue_once_and_ends_with_the_order(a):
         ("GET", "/v1/dialogues/boats?around=x", None, (422, "invalid")),
         ("GET", "/v1/dialogues/boats/images/7", None, (404, "not_found")),
         ("DELETE", "/v1/dialogues/unknown", None, (404, "not_found")),
+        ("GET", f"/v1/dialogues/boats/images/{'9' * 5000}", None, (404, "not_found")),
+        ("GET", f"/v1/dialogues/boats?around={'9' * 5000}", None, (422, "invalid")),
+        ("GET", "/v1/dialogues/", None, (404, "not_found")),
+        ("GET", "/v1/dialogues/%00%FF", None, (404, "not_found")),
         ("GET", "/v1/nothing", None, (404, "not_found")),
         ("GET", SEARCH, None, (405, "method_not_allowed")),
     ],
@@ -187,7 +198,9 @@ def test_a_bad_request_is_one_sentence(a, method, path, body, expected):
 def test_only_json_that_parses_is_read(a):
     answer = a.post(SEARCH, content=b"query=x", headers={"content-type": "text/plain"})
     assert code(answer) == (415, "not_json")
-    for broken in (b'{"query": ', b"\xff\xfe", b""):
+    deep = b'{"query": ' + b"[" * 50_000 + b"}"
+    huge = b'{"query": "x", "limit": ' + b"9" * 5000 + b"}"
+    for broken in (b'{"query": ', b"\xff\xfe", b"", b"[]", b"null", deep, huge):
         answer = a.post(SEARCH, content=broken, headers={"content-type": "application/json"})
         assert answer.status_code in (400, 422)
         assert answer.json()["error"]["message"]

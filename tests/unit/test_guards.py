@@ -9,13 +9,14 @@ from fastapi import FastAPI, Request
 
 from ffr_core.errors import BusyError, ForbiddenError, LimitError, NotFoundError, RecordError
 from serve.auth import LOCAL
-from serve.guards import POLICY, Guard, GuardRules
+from serve.guards import POLICY, Guard, GuardRules, Load
 from serve.problems import DeletedError, Problem, install_handlers, problem_of
 from serve.runtime import is_loopback
 
 
 def make_app(open_access=True, authenticate=lambda headers: LOCAL, allowed_hosts=()):
     app = FastAPI()
+    app.state.load = Load()
     install_handlers(app, retry_after=7)
     app.state.hold = asyncio.Event()
 
@@ -37,6 +38,7 @@ def make_app(open_access=True, authenticate=lambda headers: LOCAL, allowed_hosts
         return {"tenant": getattr(request.state.principal, "tenant", None)}
 
     rules = GuardRules(
+        load=app.state.load,
         open_access=open_access,
         max_ongoing=2,
         retry_after=7,
@@ -160,6 +162,15 @@ def test_too_many_requests_are_turned_away_at_once():
     assert code(third) == (429, "overloaded")
     assert third.headers["retry-after"] == "7"
     assert others == [200, 200]
+
+
+def test_a_stopping_service_takes_nothing_new():
+    app = make_app()
+    app.state.load.draining = True
+    answer = ask(app, "POST", "/v1/echo", json={})
+    assert code(answer) == (503, "unavailable")
+    assert answer.headers["retry-after"] == "7"
+    assert ask(app, path="/").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/v1/fails"])

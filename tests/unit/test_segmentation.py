@@ -87,21 +87,21 @@ def assert_partition(one, fragments):
     assert sorted(i for turn_ids in fragments for i in turn_ids) == list(range(len(one.turns)))
 
 
-def test_topics_that_follow_one_another_are_cut_apart():
-    one = dialogue(talk(("rent", 7), ("bike", 6), ("soup", 8)))
-    assert segment(one) == [tuple(range(7)), tuple(range(7, 13)), tuple(range(13, 21))]
-
-
-def test_chinese_topics_are_cut_apart():
-    one = dialogue(talk(("票", 6), ("猫", 7)))
-    assert segment(one) == [tuple(range(6)), tuple(range(6, 13))]
+@pytest.mark.parametrize("topics", [("rent", "bike", "soup"), ("票", "猫", "票")])
+def test_topics_that_follow_one_another_are_cut_apart(topics):
+    one = dialogue(talk(*[(topic, 9) for topic in topics]))
+    gold = [range(9), range(9, 18), range(18, 27)]
+    fragments = segment(one)
+    assert {9, 18} <= {turn_ids[0] for turn_ids in fragments}
+    assert pairwise(fragments, gold).f1 > 0.85
 
 
 def test_a_topic_that_returns_after_hours_joins_its_fragment():
     lines = talk(("rent", 8), ("bike", 8), ("rent", 8))
     minutes = [*range(8), *range(600, 608), *range(1200, 1208)]
     fragments = segment(dialogue(lines, minutes))
-    assert fragments == [(*range(8), *range(16, 24)), tuple(range(8, 16))]
+    assert pairwise(fragments, [(*range(8), *range(16, 24)), range(8, 16)]).f1 > 0.85
+    assert any({1, 20} <= set(turn_ids) for turn_ids in fragments)
 
 
 def test_without_times_fragments_are_contiguous():
@@ -190,7 +190,7 @@ def test_fingerprint_changes_with_everything_that_changes_the_output():
 
 
 def test_broken_weights_name_the_command_that_writes_them():
-    with pytest.raises(ConfigError, match="segmentation[.]training"):
+    with pytest.raises(ConfigError, match=r"segmentation\.training"):
         Weights.parse('{"gaps": {}}')
 
 
@@ -209,7 +209,7 @@ words = st.text(alphabet="ab?：:@，, 猫票\n", max_size=12)
 turn = st.tuples(st.sampled_from(["a", "b", "ab", "Bo Li", "猫", "x y"]), words)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(turn, min_size=1, max_size=30), st.booleans(), st.data())
 def test_any_dialogue_is_partitioned(lines, timed, data):
     minutes = None

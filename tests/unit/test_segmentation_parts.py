@@ -21,7 +21,7 @@ from ffr_core.segmentation.linear import (
 from ffr_core.segmentation.replies import follow, link_features
 from ffr_core.segmentation.similarity import block_cosines, centered, cumulated, depths, z_scores
 from ffr_core.segmentation.threads import best_clusters, pair_features, pair_matrix
-from ffr_core.segmentation.training import Example, fit_links, fit_logistic
+from ffr_core.segmentation.training import Example, _link_gradient, fit_links, fit_logistic
 from ffr_core.segmentation.weights import LinkScorer
 from ffr_core.types import Dialogue, Turn
 
@@ -197,13 +197,37 @@ def test_fitted_links_find_the_talks_of_another_crowd():
         vectors = np.ones((len(gold), 4), np.float32) / 2
         return Example(dialogue=one, cues=TurnCues.of(one), vectors_TD=vectors, gold_T=gold)
 
-    fitted = fit_links([example(3), example(5)], hidden=2, epochs=40)
+    fitted = fit_links([example(3), example(5)], hidden=2, epochs=25)
     scorer = LinkScorer(**{name: np.array(v, np.float32) for name, v in fitted.items()})
     other = example(4)
     features, exists = link_features(other.cues, Addressing.of(other.dialogue), other.vectors_TD)
     probabilities = scorer.probabilities(features, exists)
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(40))
     assert follow(probabilities, (None,) * 40).tolist() == other.gold_T.tolist()
+
+
+def test_link_gradient_is_the_slope_of_the_loss():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(5, 4, 3)).astype(np.float32)
+    exists = np.tri(5, 4, dtype=bool)
+    right = np.zeros_like(exists)
+    right[np.arange(5), [0, 1, 0, 2, 3]] = right[3, 0] = True
+    shapes = {"linear_F": 3, "hidden_FH": (3, 2), "hidden_bias_H": 2, "output_H": 2}
+    weights = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+
+    def scorer(**changed):
+        return LinkScorer(mean_F=np.zeros(3), scale_F=np.ones(3), **{**weights, **changed})
+
+    def loss(**changed):
+        probabilities = scorer(**changed).probabilities(features, exists)
+        return -np.log((probabilities * right).sum(axis=1)).mean()
+
+    for name, slope in _link_gradient(scorer(), features, exists, right).items():
+        for cell in np.ndindex(weights[name].shape):
+            step = np.zeros_like(weights[name])
+            step[cell] = 1e-4
+            rise = loss(**{name: weights[name] + step}) - loss(**{name: weights[name] - step})
+            assert slope[cell] == pytest.approx(rise / 2e-4, abs=1e-4)
 
 
 def test_logistic_fit_recovers_its_weights():
