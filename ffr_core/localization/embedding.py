@@ -1,0 +1,116 @@
+"""The localizer that needs no GPU: similarities and word overlap, read by a small learned model.
+
+Steps of one call: features of every turn (`features`), their log odds from two small networks, one
+for queries that a few turns answer and one for queries that a whole stretch answers, mixed by how
+the query looks (`gate`), relevance of the whole scope, the set of best expected F1 (`selection`),
+and the images that the query means. The numbers in `data/localizer.json` are learned by `fit`.
+Departure from the paper, where a vision-language model reads the candidate (Sec 5.2.2, step 4).
+
+Shapes: N turns of the scope, D embedding, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ffr_core.localization.images import image_probabilities
+from ffr_core.localization.network import logistic, logit, network_from_json, shipped_model
+from ffr_core.localization.reader import FeatureReader
+from ffr_core.localization.selection import best_set
+from ffr_core.localization.terms import QueryForm, query_form
+from ffr_core.types import Dialogue, Localization, PassageEvidence
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ffr_core.protocols import Encoder
+
+
+class EmbeddingLocalizer:
+    """Selects turns and images by learned, calibrated probabilities."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        model: Mapping[str, Any] | None = None,
+        min_probability: float | None = None,
+        dialogues_kept: int = 32,
+    ) -> None:
+        """Keep the encoder and read the model.
+
+        Args:
+            encoder: The encoder that made the stored vectors.
+            model: Learned numbers; None takes those that ship.
+            min_probability: Turns and images below it are never selected; None takes the model's.
+            dialogues_kept: Dialogues whose turns stay in memory between calls.
+        """
+        numbers = shipped_model() if model is None else model
+        self._reader = FeatureReader(encoder, dialogues_kept)
+        self._names = list(numbers["features"])
+        self._few, self._many = (network_from_json(numbers[part]) for part in ("few", "many"))
+        self._gate = numbers["gate"]
+        self._relevance = numbers["relevance"]
+        self._image_weights = numbers["images"]
+        self._caution = numbers["caution"]
+        self._floor = numbers["floor"] if min_probability is None else min_probability
+
+    def localize(
+        self,
+        query: str,
+        dialogue: Dialogue,
+        turn_ids: Sequence[int] | None = None,
+        evidence: Sequence[PassageEvidence] = (),
+    ) -> Localization:
+        """Select inside `turn_ids` (None: the whole dialogue), in the dialogue's own ids."""
+        ids = sorted(range(len(dialogue.turns)) if turn_ids is None else set(turn_ids))
+        if not ids:
+            return Localization(utterances={}, images={}, relevance=0.0)
+        form = query_form(query)
+        columns = self._reader.columns(query, form, dialogue, ids, evidence)
+        gate = logistic(self._gate, gate_values(form, columns["length"]))
+        features_NF = np.stack([columns[name] for name in self._names], axis=1)
+        turns_N = self.turn_probabilities(features_NF, gate)
+        relevance = logistic(self._relevance, relevance_values(turns_N, gate))
+        chosen = best_set(turns_N, self._caution * (1 - relevance), self._floor)
+        pictures = image_probabilities(
+            form, dialogue, dict(zip(ids, turns_N.tolist(), strict=True)), self._image_weights
+        )
+        shown = best_set(list(pictures.values()), self._caution * (1 - relevance), self._floor)
+        image_ids = list(pictures)
+        return Localization(
+            utterances={ids[i]: float(turns_N[i]) for i in chosen},
+            images={image_ids[i]: pictures[image_ids[i]] for i in shown},
+            relevance=relevance,
+        )
+
+    def turn_probabilities(
+        self, features_NF: NDArray[np.float64], gate: float
+    ) -> NDArray[np.float64]:
+        """P(a person would select the turn), [N]; `gate` is P(a whole stretch answers)."""
+        few_N, many_N = (
+            1 / (1 + np.exp(-network.log_odds(features_NF))) for network in (self._few, self._many)
+        )
+        mixed: NDArray[np.float64] = (1 - gate) * few_N + gate * many_N
+        return mixed
+
+
+def gate_values(form: QueryForm, lengths_N: NDArray[np.floating[Any]]) -> dict[str, float]:
+    """What the gate reads: the form of the query and how long turns are (mean log terms)."""
+    flags = {f"asks_{name}": float(value) for name, value in form.flags.items()}
+    return flags | {
+        "terms": float(np.log1p(len(form.terms))),
+        "turn_length": float(lengths_N.mean()),
+    }
+
+
+def relevance_values(turns_N: NDArray[np.float64], gate: float) -> dict[str, float]:
+    """What relevance is read from: the best turn, the expected number of turns, the gate."""
+    return {
+        "best": logit(float(turns_N.max())),
+        "total": float(np.log(turns_N.sum() + 1e-4)),
+        "gate": gate,
+    }

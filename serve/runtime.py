@@ -1,0 +1,86 @@
+"""Connect to Ray, and small facts about addresses."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from ffr_core.errors import BusyError
+
+
+@contextlib.contextmanager
+def ray_session(num_cpus: int | None = None) -> Iterator[None]:
+    """Use the cluster in `RAY_ADDRESS`, else start a local Ray that ends with this block.
+
+    A Ray that someone else runs on this machine is never joined by accident. The local one has its
+    own ports and temporary folder and reports nothing to anybody.
+    """
+    import ray
+
+    # It announces that tokens are on, which is as it should be.
+    announcer = "ray._private.authentication.authentication_token_setup"
+    logging.getLogger(announcer).setLevel(logging.ERROR)
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": "warning",
+        "namespace": "ffrs",
+    }
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**common)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with tempfile.TemporaryDirectory(prefix="ffrs-", ignore_cleanup_errors=True) as folder:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            _temp_dir=folder,
+            object_store_memory=300_000_000,
+            **common,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody uses at the moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise BusyError when an address cannot be listened on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BusyError(
+                f"cannot listen on {host} port {port} ({error.strerror});"
+                " choose another with --port or stop what uses it"
+            ) from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address means this machine only."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]").split("%")[0]).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,251 @@
+"""What goes over HTTP. Requests refuse unknown keys; responses document themselves in OpenAPI."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from ffr_core.pipeline import MAX_QUERY_CHARS
+from ffr_core.types import Filters
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SearchFilters(_Request):
+    """Restrictions; every field given must hold."""
+
+    participants: tuple[Name, ...] = Field(default=(), max_length=256, examples=[["Ruth"]])
+    """At least one of these people takes part in the fragment."""
+    since: AwareDatetime | None = Field(default=None, examples=["2025-02-01T00:00:00Z"])
+    """Some turn of the fragment is at or after this time; needs a zone."""
+    until: AwareDatetime | None = None
+    """Some turn of the fragment is before this time; needs a zone."""
+    has_image: bool | None = None
+    """The fragment holds an image (true) or none (false)."""
+    dialogue_ids: tuple[Name, ...] = Field(default=(), max_length=10_000)
+    """Search only these dialogues."""
+
+    def to_filters(self) -> Filters:
+        """The form that the index takes."""
+        return Filters(
+            participants=self.participants,
+            since=self.since,
+            until=self.until,
+            has_image=self.has_image,
+            dialogue_ids=self.dialogue_ids,
+        )
+
+
+class SearchRequest(_Request):
+    """A search."""
+
+    query: str = Field(
+        min_length=1, max_length=MAX_QUERY_CHARS, examples=["where does the family celebrate?"]
+    )
+    """What you are looking for, in any words."""
+    filters: SearchFilters = SearchFilters()
+    num_candidates: int | None = Field(default=None, ge=1)
+    """Fragments that are read closely; more is slower and finds more."""
+    limit: int = Field(default=10, ge=1)
+    """Dialogues in the answer, at most."""
+
+
+class ImageOut(BaseModel):
+    """An image of a turn."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    image_id: int
+    """Position among the images of the dialogue, from 0."""
+    url: str | None
+    """A relative address that works for a while without a key; null: the picture is not there."""
+    caption: str | None
+    matched: bool
+    """The image answers the query."""
+    confidence: float | None
+    """Probability that a person would select it; null where it does not match."""
+
+
+class TurnOut(BaseModel):
+    """One message."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    turn_id: int
+    """Position in the dialogue, from 0."""
+    speaker: str
+    timestamp: str | None
+    """ISO 8601, or the source's own words where they are ambiguous."""
+    text: str
+    matched: bool
+    """The text answers the query."""
+    confidence: float | None
+    """Probability that a person would select it; null where it does not match."""
+    images: list[ImageOut]
+
+
+class DialogueOut(BaseModel):
+    """What was found in one dialogue."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    dialogue_id: str
+    title: str | None
+    score: float
+    """Probability that the dialogue answers the query; ranks the answer."""
+    spans: list[tuple[int, int]]
+    """Half-open ranges of the matching turns: `[4, 7]` means turns 4, 5 and 6."""
+    turns: list[TurnOut]
+    """The turns of the spans and their neighbors."""
+
+
+class SearchResponse(BaseModel):
+    """The answer, best dialogue first."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    query: str
+    filters: dict[str, Any]
+    """The restrictions that were applied."""
+    partial: bool
+    """Something could not be read in time, so that more may be found by asking again."""
+    took_ms: float
+    dialogues: list[DialogueOut]
+
+
+class ImageIn(BaseModel):
+    """An image by reference."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    image_id: int = Field(ge=0)
+    uri: str | None = Field(default=None, max_length=4096)
+    """A path, `file://` or `s3://` below a configured root; `http` references are never fetched."""
+    caption: str | None = None
+    text: str | None = None
+    """Text inside the picture."""
+
+
+class TurnIn(BaseModel):
+    """One message."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    turn_id: int = Field(ge=0)
+    """Position in the dialogue, from 0 without gaps."""
+    speaker: str | None = Field(default=None, max_length=1024)
+    text: str | None = None
+    timestamp: str | None = Field(default=None, max_length=200)
+    """ISO 8601; a time without a zone is UTC."""
+    timestamp_text: str | None = Field(default=None, max_length=200)
+    reply_to: int | None = Field(default=None, ge=0)
+    images: list[ImageIn] | None = None
+
+
+class DialogueIn(BaseModel):
+    """One dialogue, in the form of a corpus record; labels such as `queries` are ignored."""
+
+    model_config = ConfigDict(
+        use_attribute_docstrings=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "dialogue_id": "book-club",
+                    "title": "Book club",
+                    "turns": [
+                        {
+                            "turn_id": 0,
+                            "speaker": "Ada",
+                            "text": "Shall we meet on Friday?",
+                            "timestamp": "2025-03-01T18:00:00+01:00",
+                        },
+                        {"turn_id": 1, "speaker": "Ben", "text": "Yes, at my place."},
+                    ],
+                }
+            ]
+        },
+    )
+
+    dialogue_id: str = Field(min_length=1, max_length=1024)
+    title: str | None = Field(default=None, max_length=1000)
+    language: str | None = Field(default=None, max_length=20)
+    turns: list[TurnIn] = Field(min_length=1)
+
+
+class AddResponse(BaseModel):
+    """What adding a dialogue did."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    dialogue_id: str
+    change: str = Field(examples=["indexed"])
+    """`indexed`: new; `updated`: replaced; `unchanged`: the same was there."""
+    fragments: int
+    """Coherent parts that the dialogue was cut into."""
+
+
+class DeleteResponse(BaseModel):
+    """A deleted dialogue."""
+
+    dialogue_id: str
+    deleted: bool
+
+
+class PageResponse(BaseModel):
+    """Part of a dialogue."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    dialogue_id: str
+    title: str | None
+    language: str | None
+    participants: list[str]
+    num_turns: int
+    """Turns of the whole dialogue."""
+    start: int
+    """First turn of this page."""
+    turns: list[TurnOut]
+
+
+class StatsResponse(BaseModel):
+    """Counts of the caller's own data."""
+
+    dialogues: int
+    fragments: int
+    passages: int
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    code: str = Field(examples=["not_found"])
+    """A stable word for programs."""
+    message: str
+    """One sentence for people."""
+
+
+class ErrorResponse(BaseModel):
+    """Every answer that is not 2xx."""
+
+    error: ErrorBody
+
+
+def filters_record(filters: Filters) -> dict[str, Any]:
+    """The restrictions in force, as JSON; those not given are left out."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, datetime):
+            return value.isoformat()
+        return list(value) if isinstance(value, tuple) else value
+
+    fields = ("participants", "since", "until", "has_image", "dialogue_ids")
+    values = {name: getattr(filters, name) for name in fields}
+    return {name: plain(value) for name, value in values.items() if value not in ((), None)}
