@@ -26,9 +26,13 @@ from typing import Any
 import httpx
 
 from ffr_core.answers import describe_record
-from jobs.runtime import free_port
+from serve.runtime import free_port
 
-QUERIES: tuple[dict[str, Any], ...] = ()
+QUERIES: tuple[dict[str, Any], ...] = (
+    {"query": "who dropped the car keys? 谁掉了车钥匙"},
+    {"query": "photo of the score board from when Sunny learned pretzel twisting"},
+    {"query": "why was the concreting postponed", "filters": {"participants": ["Abel (crane)"]}},
+)
 """What the demo asks: a text-only query, one with images in the answer, one with a filter."""
 
 
@@ -76,7 +80,7 @@ def own_ray() -> Iterator[tuple[str, str]]:
         ]
         with own_process(command, Path("demo/ray.log")) as process:
             url = f"http://127.0.0.1:{dashboard}"
-            wait_for(f"{url}/api/version", process, 120)
+            wait_for(f"{url}/api/version", process, 120, {200, 401})
             yield url, f"127.0.0.1:{gcs}"
 
 
@@ -120,7 +124,7 @@ def own_service(home: Path, profile: str) -> Iterator[str]:
     ]
     with own_process(command, Path("demo/serve.log")) as process:
         url = f"http://127.0.0.1:{port}"
-        wait_for(f"{url}/readyz", process, 180)
+        wait_for(f"{url}/readyz", process, 180, {200})
         yield url
 
 
@@ -155,17 +159,17 @@ def own_process(command: list[str], log: Path) -> Iterator[subprocess.Popen[byte
                 process.wait()
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Wait until an address answers at all; RuntimeError when its process ends or time is up."""
+def wait_for(url: str, process: subprocess.Popen[bytes], seconds: float, ready: set[int]) -> None:
+    """Wait for one of the status codes; RuntimeError when the process ends or time is up."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args} ended with {process.returncode}; see demo/*.log")
         with contextlib.suppress(httpx.TransportError):
-            if httpx.get(url, timeout=2).status_code < 500:
+            if httpx.get(url, timeout=2).status_code in ready:
                 return
         time.sleep(0.3)
-    raise RuntimeError(f"{url} does not answer after {seconds:.0f} s; see demo/*.log")
+    raise RuntimeError(f"{url} is not ready after {seconds:.0f} s; see demo/*.log")
 
 
 def step(text: str) -> None:

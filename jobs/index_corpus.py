@@ -9,6 +9,7 @@ command. Every record that was left out is in the dead-letter file with its posi
 from __future__ import annotations
 
 import json
+import logging
 import math
 import pickle
 import sys
@@ -36,7 +37,7 @@ from jobs.index_stages import (
     rows_of,
 )
 from jobs.reading import Source, list_sources
-from jobs.runtime import ray_session
+from serve.runtime import ray_session
 
 
 class PoolConfig(Config):
@@ -165,6 +166,8 @@ def _pipeline(
 ) -> Iterator[dict[str, Any]]:
     import ray
 
+    # Set here because importing ray.data sets its own levels; it announces each data set.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

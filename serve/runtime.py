@@ -16,13 +16,18 @@ from ffr_core.errors import BusyError
 
 @contextlib.contextmanager
 def ray_session(num_cpus: int | None = None) -> Iterator[None]:
-    """Use the cluster in `RAY_ADDRESS`, else start a local Ray that ends with this block.
+    """Use the Ray of this process, else of `RAY_ADDRESS`, else a local one ended by this block.
 
     A Ray that someone else runs on this machine is never joined by accident. The local one has its
     own ports and temporary folder and reports nothing to anybody.
     """
+    # An error line of Ray's core about a harmless property of Ray Data's own workers.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
+    if ray.is_initialized():
+        yield
+        return
     # It announces that tokens are on, which is as it should be.
     announcer = "ray._private.authentication.authentication_token_setup"
     logging.getLogger(announcer).setLevel(logging.ERROR)

@@ -58,6 +58,24 @@ class Addressing:
         ]
         return sum(directed) / len(directed)
 
+    def part(self, start: int, end: int, speakers: Sequence[str]) -> Addressing:
+        """The addressing of turns start..end-1 alone.
+
+        Args:
+            start: First turn.
+            end: The turn after the last.
+            speakers: Who speaks in these turns; nobody else can be addressed.
+        """
+        present = frozenset(speakers)
+        return Addressing(
+            addressees=tuple(
+                tuple(name for name in names if name in present)
+                for names in self.addressees[start:end]
+            ),
+            mentions=tuple(names & present for names in self.mentions[start:end]),
+            participants=tuple(name for name in self.participants if name in present),
+        )
+
     @property
     def matrices(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Who is addressed and who is mentioned, [T, S] each, S as in `participants`."""

@@ -43,6 +43,8 @@ _HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+(?:'[a-z]+)?")
 _QUESTION = re.compile(r"[?？]|[吗呢]\s*$")
 _HAN_PER_WORD = 1.6
+_MOST_CELLS = 16_000_000
+"""Lexical vectors are dense; very long dialogues keep their most frequent words only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,7 +82,7 @@ class TurnCues:
         )
 
     def part(self, start: int, end: int) -> TurnCues:
-        """The cues of turns start..end-1 alone."""
+        """The cues of turns start..end-1 alone; speakers keep their order."""
         minutes_T = self.minutes_T
         return TurnCues(
             words_T=self.words_T[start:end],
@@ -122,7 +124,8 @@ def lexical_vectors(
     num_turns = len(tokens)
     frequency = Counter(word for turn in tokens for word in set(turn))
     limit = max(3.0, most * num_turns)
-    column = {w: i for i, w in enumerate(w for w, n in frequency.items() if 2 <= n <= limit)}
+    kept = [(word, n) for word, n in frequency.most_common() if 2 <= n <= limit]
+    column = {word: i for i, (word, _) in enumerate(kept[: _MOST_CELLS // max(1, num_turns)])}
     vectors_TV = np.zeros((num_turns, max(1, len(column))), np.float32)
     for row, turn in zip(vectors_TV, tokens, strict=True):
         for word, count in Counter(turn).items():

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffr_core.errors import ConfigError
 from ffr_core.passages import passage_of
 from ffr_core.segmentation.addressing import Addressing
 from ffr_core.segmentation.cues import TurnCues
 from ffr_core.segmentation.gaps import gap_features
 from ffr_core.segmentation.linear import best_cuts, same_fragment
-from ffr_core.segmentation.replies import follow, link_features
+from ffr_core.segmentation.replies import WINDOW, follow, link_features
 from ffr_core.segmentation.threads import best_clusters, pair_features, pair_matrix
 from ffr_core.segmentation.weights import Weights, boundary_probabilities
 from ffr_core.types import Dialogue, Fragment, fragments_from_clusters
@@ -52,6 +53,7 @@ class TextTilingSegmenter:
         *,
         crowd_share: float = 0.08,
         max_block: int = 1536,
+        max_thread_block: int = 512,
         weights: Weights | None = None,
     ) -> None:
         """Keep the parts.
@@ -61,11 +63,21 @@ class TextTilingSegmenter:
             crowd_share: Share of turns that address or answer somebody explicitly from which
                 replies lead.
             max_block: Longer dialogues are cut at a likely boundary before the steps whose cost
-                grows with the square of the turns.
+                grows with the square of the turns; crowds are read this many turns at a time.
+            max_thread_block: The same for chats whose topics may return.
             weights: Fitted numbers; None takes the shipped ones.
+
+        Raises:
+            ConfigError: A block of fewer than two turns.
         """
+        if min(max_block, max_thread_block) < 2:
+            raise ConfigError(
+                f"max_block {max_block} and max_thread_block {max_thread_block} must be at least"
+                " 2 turns; leave them out for the defaults"
+            )
         self._encoder = encoder
-        self._crowd_share, self._max_block = crowd_share, max_block
+        self._crowd_share = crowd_share
+        self._max_block, self._max_thread_block = max_block, max_thread_block
         self._weights = weights or Weights.shipped()
 
     @property
@@ -75,6 +87,7 @@ class TextTilingSegmenter:
             "class": type(self).__name__,
             "crowd_share": self._crowd_share,
             "max_block": self._max_block,
+            "max_thread_block": self._max_thread_block,
             "weights": hashlib.sha256(self._weights.text.encode()).hexdigest(),
             "encoder": self._encoder.fingerprint,
         }
@@ -109,14 +122,35 @@ class TextTilingSegmenter:
         if len(dialogue.turns) == 1:
             cluster_T = np.zeros(1, int)
         elif crowd and directed >= self._crowd_share:
-            features, exists = link_features(cues, addressing, vectors_TD)
-            cluster_T = follow(self._weights.links.probabilities(features, exists), reply_to)
+            speakers = [turn.speaker for turn in dialogue.turns]
+            cluster_T = follow(self._links(cues, addressing, speakers, vectors_TD), reply_to)
         else:
             cluster_T = join_replies(self._linear_or_threads(cues, vectors_TD), reply_to)
         members: dict[int, list[int]] = {}
         for turn_id, cluster in enumerate(cluster_T.tolist()):
             members.setdefault(cluster, []).append(turn_id)
         return fragments_from_clusters(list(members.values()))
+
+    def _links(
+        self,
+        cues: TurnCues,
+        addressing: Addressing,
+        speakers: Sequence[str],
+        vectors_TD: NDArray[np.float32],
+    ) -> NDArray[np.float64]:
+        """Probabilities of the antecedents, [T, K], with some turns before each part in view."""
+        num_turns = len(vectors_TD)
+        links_TK = np.zeros((num_turns, WINDOW + 1))
+        for start in range(0, num_turns, self._max_block):
+            seen, end = max(0, start - 4 * WINDOW), min(start + self._max_block, num_turns)
+            features, exists = link_features(
+                cues.part(seen, end),
+                addressing.part(seen, end, speakers[seen:end]),
+                vectors_TD[seen:end],
+            )
+            found = self._weights.links.probabilities(features, exists)
+            links_TK[start:end, : found.shape[1]] = found[start - seen :]
+        return links_TK
 
     def _linear_or_threads(
         self, cues: TurnCues, vectors_TD: NDArray[np.float32]
@@ -131,7 +165,8 @@ class TextTilingSegmenter:
         )
         cluster_T = np.zeros(len(vectors_TD), int)
         count = 0
-        for start, end in blocks(boundary_G, self._max_block):
+        most = self._max_thread_block if chat else self._max_block
+        for start, end in blocks(boundary_G, most):
             same_TT = same_fragment(boundary_G[start : end - 1])
             block_T = np.zeros(end - start, int)
             block_T[best_cuts(same_TT)] = 1

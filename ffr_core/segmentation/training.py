@@ -192,6 +192,7 @@ def fit_links(
     made = [link_features(e.cues, Addressing.of(e.dialogue), e.vectors_TD) for e in crowds]
     seen = np.concatenate([features[exists] for features, exists in made])
     mean_F, scale_F = seen.mean(axis=0), seen.std(axis=0) + 1e-3
+    scale_F[scale_F < 2e-3] = 1e9  # a constant column says nothing
     rng = np.random.default_rng(seed)
     size = len(mean_F)
     weights: dict[str, NDArray[np.float32]] = {

@@ -1,7 +1,7 @@
 """The numbers of the small models, as JSON in the package; `training.py` writes them.
 
-Fitted on the development halves of TIAGE (MIT), QMSum (MIT), VCSum (MIT), FriendsQA (annotations
-Apache-2.0), the Ubuntu and channel-two IRC logs of Kummerfeld et al. 2019 (CC-BY-4.0) and on this
+Fitted on (parts of) the development halves of TIAGE (MIT), QMSum (MIT), VCSum (MIT), FriendsQA
+(annotations Apache-2.0), the two IRC channels of Kummerfeld et al. 2019 (CC-BY-4.0) and on this
 project's sample corpus. Only the fitted numbers ship, no text.
 """
 

@@ -1,6 +1,7 @@
 """`ffrs serve` as a child process with three keys, images and a small corpus."""
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -171,7 +172,12 @@ def running_service():
         environment.update(TMPDIR=str(folder), OMP_NUM_THREADS="1")
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, start_new_session=True
+                command,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
             )
         started: list[psutil.Process] = []
         try:
@@ -203,6 +209,12 @@ def running_service():
                     child.kill()
             process.kill()
             process.wait()
+
+
+def _end_with_parent():
+    """A test run that is killed takes its service with it (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _stop_during_a_search(service):

@@ -129,6 +129,20 @@ def test_replies_by_name_pull_interleaved_talks_apart():
     assert pairwise(segment(one), gold).f1 > 0.9
 
 
+def test_a_crowd_read_in_parts_keeps_its_talks_apart():
+    one, gold = channel()
+    (fragments,) = TextTilingSegmenter(TopicEncoder(), max_block=20).segment([one])
+    assert pairwise([f.turn_ids for f in fragments], gold).f1 > 0.9
+
+
+def test_names_pull_talks_apart_in_a_channel_with_times():
+    one, gold = channel()
+    turns = tuple(
+        replace(turn, timestamp=NOON + timedelta(seconds=40 * turn.turn_id)) for turn in one.turns
+    )
+    assert pairwise(segment(replace(one, turns=turns)), gold).f1 > 0.9
+
+
 def test_names_alone_pull_talks_apart_when_all_vectors_are_alike():
     one, gold = channel()
     assert pairwise(segment(one, SameEncoder()), gold).f1 > 0.8
@@ -187,6 +201,11 @@ def test_fingerprint_changes_with_everything_that_changes_the_output():
     }
     assert len(prints) == 5
     assert TextTilingSegmenter(TopicEncoder()).fingerprint in prints
+
+
+def test_a_block_of_one_turn_is_refused():
+    with pytest.raises(ConfigError, match="at least 2 turns"):
+        TextTilingSegmenter(TopicEncoder(), max_block=1)
 
 
 def test_broken_weights_name_the_command_that_writes_them():
