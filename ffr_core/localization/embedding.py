@@ -19,7 +19,7 @@ import numpy as np
 from ffr_core.localization.images import image_probabilities
 from ffr_core.localization.network import logistic, logit, network_from_json, shipped_model
 from ffr_core.localization.reader import FeatureReader
-from ffr_core.localization.selection import best_set
+from ffr_core.localization.selection import above
 from ffr_core.localization.terms import QueryForm, query_form
 from ffr_core.types import Dialogue, Localization, PassageEvidence
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ffr_core.protocols import Encoder
+
+WHOLE = 0.8
+"""P(a whole stretch answers) above which the network for long answers reads the turns."""
 
 
 class EmbeddingLocalizer:
@@ -37,7 +40,6 @@ class EmbeddingLocalizer:
         encoder: Encoder,
         *,
         model: Mapping[str, Any] | None = None,
-        min_probability: float | None = None,
         dialogues_kept: int = 32,
     ) -> None:
         """Keep the encoder and read the model.
@@ -45,7 +47,6 @@ class EmbeddingLocalizer:
         Args:
             encoder: The encoder that made the stored vectors.
             model: Learned numbers; None takes those that ship.
-            min_probability: Turns and images below it are never selected; None takes the model's.
             dialogues_kept: Dialogues whose turns stay in memory between calls.
         """
         numbers = shipped_model() if model is None else model
@@ -55,8 +56,7 @@ class EmbeddingLocalizer:
         self._gate = numbers["gate"]
         self._relevance = numbers["relevance"]
         self._image_weights = numbers["images"]
-        self._caution = numbers["caution"]
-        self._floor = numbers["floor"] if min_probability is None else min_probability
+        self._rules = numbers["rules"]
 
     def localize(
         self,
@@ -75,11 +75,13 @@ class EmbeddingLocalizer:
         features_NF = np.stack([columns[name] for name in self._names], axis=1)
         turns_N = self.turn_probabilities(features_NF, gate)
         relevance = logistic(self._relevance, relevance_values(turns_N, gate))
-        chosen = best_set(turns_N, self._caution * (1 - relevance), self._floor)
+        rule = self._rules["whole" if gate > WHOLE else "turns"]
+        chosen = above(turns_N, rule["every"], rule["best"])
         pictures = image_probabilities(
             form, dialogue, dict(zip(ids, turns_N.tolist(), strict=True)), self._image_weights
         )
-        shown = best_set(list(pictures.values()), self._caution * (1 - relevance), self._floor)
+        rule = self._rules["images"]
+        shown = above(list(pictures.values()), rule["every"], rule["best"])
         image_ids = list(pictures)
         return Localization(
             utterances={ids[i]: float(turns_N[i]) for i in chosen},
@@ -90,12 +92,10 @@ class EmbeddingLocalizer:
     def turn_probabilities(
         self, features_NF: NDArray[np.float64], gate: float
     ) -> NDArray[np.float64]:
-        """P(a person would select the turn), [N]; `gate` is P(a whole stretch answers)."""
-        few_N, many_N = (
-            1 / (1 + np.exp(-network.log_odds(features_NF))) for network in (self._few, self._many)
-        )
-        mixed: NDArray[np.float64] = (1 - gate) * few_N + gate * many_N
-        return mixed
+        """P(a person would select the turn), [N], by the network that `gate` chooses."""
+        network = self._many if gate > WHOLE else self._few
+        chances_N: NDArray[np.float64] = 1 / (1 + np.exp(-network.log_odds(features_NF)))
+        return chances_N
 
 
 def gate_values(form: QueryForm, lengths_N: NDArray[np.floating[Any]]) -> dict[str, float]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffr_core.localization.embedding import gate_values, relevance_values
+from ffr_core.localization.embedding import WHOLE, gate_values, relevance_values
 from ffr_core.localization.images import image_features
 from ffr_core.localization.network import Network, logistic, network_to_json
 from ffr_core.localization.reader import FeatureReader
@@ -47,7 +47,12 @@ NEAREST, PICKED = 20, 5
 """Fragments near the query, and how many of them become examples."""
 TOP, RATE = 12, 0.03
 """Rows that train: gold, the best by either signal, and this share of the rest."""
-SETTINGS = {"caution": 0.3, "floor": 0.2}
+RULES = {
+    "turns": {"every": 0.2, "best": 0.1},
+    "whole": {"every": 0.15, "best": 0.1},
+    "images": {"every": 0.3, "best": 0.2},
+}
+"""Thresholds of `selection.above`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -128,7 +133,7 @@ def fit(examples: Sequence[Example], hidden: int = 16, seeds: int = 2) -> dict[s
     length = names.index("length")
     turns = _held_out(examples, hidden)
     gate = _fit_gate(examples, length)
-    record = {"features": list(names), "gate": gate, **SETTINGS}
+    record = {"features": list(names), "gate": gate, "rules": RULES}
     record |= _fit_rest(examples, turns, gate, length)
     for name, long in (("few", False), ("many", True)):
         record[name] = network_to_json(_fit_part(examples, long, hidden, seeds))
@@ -200,7 +205,7 @@ def _fit_rest(
     for e, (few, many) in zip(examples, held_out, strict=True):
         form = query_form(e.query.query)
         g = logistic(gate, gate_values(form, e.features_NF[:, length]))
-        turns = (1 - g) * few + g * many
+        turns = many if g > WHOLE else few
         gold_images = e.query.relevance.image_ids if e.own else frozenset()
         pictures = image_features(form, e.dialogue, dict(zip(e.turn_ids, turns, strict=True)))
         answers = bool(e.gold_N.any() or gold_images & pictures.keys())
