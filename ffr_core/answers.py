@@ -96,7 +96,7 @@ def describe_record(record: dict[str, Any]) -> str:
         lines.append(f" {mark} {turn['speaker']}{when}: {turn['text']}{sure}")
         for image in turn["images"]:
             sure = f"  {image['confidence']:.0%}" if image["confidence"] is not None else ""
-            name = (image["caption"] or "").strip() or (image["url"] or "image").rsplit("/", 1)[-1]
+            name = image["caption"] or "no caption"
             lines.append(f"     [image {image['image_id']}: {name}]{sure}")
     return "\n".join(lines)
 

@@ -76,7 +76,7 @@ class EmbeddingLocalizer:
         turns_N = self.turn_probabilities(features_NF, gate)
         relevance = logistic(self._relevance, relevance_values(turns_N, gate))
         rule = self._rules["whole" if gate > WHOLE else "turns"]
-        chosen = above(turns_N, rule["every"], rule["best"])
+        chosen = above(turns_N.tolist(), rule["every"], rule["best"])
         pictures = image_probabilities(
             form, dialogue, dict(zip(ids, turns_N.tolist(), strict=True)), self._image_weights
         )
