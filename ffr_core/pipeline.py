@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from ffr_core.aggregation import aggregate_dialogue, rank_answers
@@ -152,6 +153,24 @@ def localize_candidate(
     return localizer.localize(query, dialogue, candidate.fragment.turn_ids, candidate.passages)
 
 
+def weigh(
+    candidate: Candidate, localization: Localization, best_score: float, recall_weight: float
+) -> Localization:
+    """Relevance of a candidate beside its rivals.
+
+    A localizer sees one candidate alone. Its log odds of relevance fall by `recall_weight` times
+    the recall score that the candidate lacks to the best one of the query. Our reading.
+
+    Example:
+        Relevance 0.5, one point behind, weight 1: 1 / (1 + e) = 0.27.
+    """
+    if not recall_weight:
+        return localization
+    p = min(max(localization.relevance, 1e-6), 1 - 1e-6)
+    odds = math.log(p / (1 - p)) - recall_weight * (best_score - candidate.score)
+    return replace(localization, relevance=1 / (1 + math.exp(-max(odds, -50.0))))
+
+
 def aggregate(
     found: Sequence[tuple[Candidate, Localization]],
     dialogues: Mapping[str, Dialogue],
@@ -179,6 +198,8 @@ class System:
     num_candidates: int = 20
     """K. Source: authors' setting."""
     min_relevance: float = 0.0
+    recall_weight: float = 0.0
+    """See `weigh`."""
 
     def __enter__(self) -> System:
         """Use as a context manager: the index closes at the end."""
@@ -220,7 +241,15 @@ class System:
         )
         dialogues = {c.dialogue_id: self.payloads.get(tenant, c.payload) for c in candidates}
         found = [
-            (c, localize_candidate(self.localizer, query, dialogues[c.dialogue_id], c))
+            (
+                c,
+                weigh(
+                    c,
+                    localize_candidate(self.localizer, query, dialogues[c.dialogue_id], c),
+                    candidates[0].score,
+                    self.recall_weight,
+                ),
+            )
             for c in candidates
         ]
         return aggregate(found, dialogues, self.min_relevance)

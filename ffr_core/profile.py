@@ -93,6 +93,8 @@ class SearchConfig(Config):
     """K fragments that the localizer reads. Source: authors' setting."""
     min_relevance: float = Field(default=0.0, ge=0, le=1)
     """Candidates whose localization is less likely to be relevant are dropped."""
+    recall_weight: float = Field(default=0.0, ge=0)
+    """How much a candidate's distance to the best one in recall lowers its relevance."""
 
 
 class Profile(Config):
@@ -263,6 +265,7 @@ def open_system(name_or_path: str = "laptop", home: str | Path | None = None) ->
         localizer=build_localizer(profile.localizer, encoder),
         num_candidates=profile.search.num_candidates,
         min_relevance=profile.search.min_relevance,
+        recall_weight=profile.search.recall_weight,
     )
 
 

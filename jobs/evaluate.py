@@ -254,6 +254,7 @@ def _corpus(
         localizer=build_localizer(profile.localizer, encoder),
         num_candidates=profile.search.num_candidates,
         min_relevance=profile.search.min_relevance,
+        recall_weight=profile.search.recall_weight,
     )
     with system:
         for start in range(0, len(data.dialogues), BATCH):

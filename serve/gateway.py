@@ -89,6 +89,7 @@ class Gateway:
             candidate_timeout=self.config.candidate_timeout,
             search_timeout=self.config.search_timeout,
             min_relevance=profile.search.min_relevance,
+            recall_weight=profile.search.recall_weight,
         )
 
     @property

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ffr_core.aggregation import rank_answers
 from ffr_core.errors import NotFoundError
-from ffr_core.pipeline import aggregate
+from ffr_core.pipeline import aggregate, weigh
 from ffr_core.types import Candidate, Dialogue, DialogueAnswer, Filters, Localization
 from serve.caching import PayloadCache
 from serve.problems import Problem, log_failure
@@ -72,6 +72,7 @@ class Searcher:
     candidate_timeout: float
     search_timeout: float
     min_relevance: float
+    recall_weight: float = 0.0
 
     async def run(self, plan: SearchPlan, progress: Progress) -> AsyncGenerator[Found, None]:
         """Yield each dialogue when all its candidates are read; fills `progress` meanwhile."""
@@ -95,7 +96,9 @@ class Searcher:
                     if localization is None:
                         progress.partial = True
                     else:
-                        read[candidate.dialogue_id].append((candidate, localization))
+                        best = recall.candidates[0].score
+                        weighed = weigh(candidate, localization, best, self.recall_weight)
+                        read[candidate.dialogue_id].append((candidate, weighed))
                 for name in dict.fromkeys(candidate.dialogue_id for candidate in done):
                     waiting[name] -= 1
                     if not waiting[name]:

@@ -20,16 +20,13 @@ from ffr_core.localization.images import image_probabilities
 from ffr_core.localization.network import logistic, logit, network_from_json, shipped_model
 from ffr_core.localization.reader import FeatureReader
 from ffr_core.localization.selection import above
-from ffr_core.localization.terms import QueryForm, query_form
+from ffr_core.localization.terms import QueryForm, asks_summary, query_form
 from ffr_core.types import Dialogue, Localization, PassageEvidence
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ffr_core.protocols import Encoder
-
-WHOLE = 0.8
-"""P(a whole stretch answers) above which the network for long answers reads the turns."""
 
 
 class EmbeddingLocalizer:
@@ -73,9 +70,10 @@ class EmbeddingLocalizer:
         columns = self._reader.columns(query, form, dialogue, ids, evidence)
         gate = logistic(self._gate, gate_values(form, columns["length"]))
         features_NF = np.stack([columns[name] for name in self._names], axis=1)
-        turns_N = self.turn_probabilities(features_NF, gate)
+        whole = asks_summary(query)
+        turns_N = self.turn_probabilities(features_NF, whole)
         relevance = logistic(self._relevance, relevance_values(turns_N, gate))
-        rule = self._rules["whole" if gate > WHOLE else "turns"]
+        rule = self._rules["whole" if whole else "turns"]
         chosen = above(turns_N.tolist(), rule["every"], rule["best"])
         pictures = image_probabilities(
             form, dialogue, dict(zip(ids, turns_N.tolist(), strict=True)), self._image_weights
@@ -90,10 +88,10 @@ class EmbeddingLocalizer:
         )
 
     def turn_probabilities(
-        self, features_NF: NDArray[np.float64], gate: float
+        self, features_NF: NDArray[np.float64], whole: bool
     ) -> NDArray[np.float64]:
-        """P(a person would select the turn), [N], by the network that `gate` chooses."""
-        network = self._many if gate > WHOLE else self._few
+        """P(a person would select the turn), [N]; `whole`: a stretch is asked for."""
+        network = self._many if whole else self._few
         chances_N: NDArray[np.float64] = 1 / (1 + np.exp(-network.log_odds(features_NF)))
         return chances_N
 

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffr_core.localization.embedding import WHOLE, gate_values, relevance_values
+from ffr_core.localization.embedding import gate_values, relevance_values
 from ffr_core.localization.images import image_features
 from ffr_core.localization.network import Network, logistic, network_to_json
 from ffr_core.localization.reader import FeatureReader
-from ffr_core.localization.terms import query_form
+from ffr_core.localization.terms import asks_summary, query_form
 from ffr_core.localization.training import train_network
 from ffr_core.passages import passage_of
 from ffr_core.records import read_jsonl
@@ -49,7 +49,7 @@ TOP, RATE = 12, 0.03
 """Rows that train: gold, the best by either signal, and this share of the rest."""
 RULES = {
     "turns": {"every": 0.2, "best": 0.1},
-    "whole": {"every": 0.15, "best": 0.1},
+    "whole": {"every": 0.1, "best": 0.1},
     "images": {"every": 0.3, "best": 0.2},
 }
 """Thresholds of `selection.above`."""
@@ -205,7 +205,7 @@ def _fit_rest(
     for e, (few, many) in zip(examples, held_out, strict=True):
         form = query_form(e.query.query)
         g = logistic(gate, gate_values(form, e.features_NF[:, length]))
-        turns = many if g > WHOLE else few
+        turns = many if asks_summary(e.query.query) else few
         gold_images = e.query.relevance.image_ids if e.own else frozenset()
         pictures = image_features(form, e.dialogue, dict(zip(e.turn_ids, turns, strict=True)))
         answers = bool(e.gold_N.any() or gold_images & pictures.keys())

@@ -43,6 +43,7 @@ _FORMS = {
     r"|讨论|总结|观点|概述|看法|介绍|分析|问题的|意义",
     "polar": r"^(did|does|do|is|are|was|were|has|had|have|can|could|will|would)\b|吗|是否|有没有",
 }
+_SUMMARY = re.compile(r"\b(summari[sz]e|summary|overview|recap)\b|总结|概述|概括", re.I)
 _FORMS_COMPILED = {name: re.compile(pattern, re.I) for name, pattern in _FORMS.items()}
 _QUESTION = re.compile(r"[?？]\s*$|吗|呢|什么|怎么|哪|谁|为何|多少|几", re.I)
 _WH = re.compile(r"^\W*(who|whose|what|when|where|which|why|how)\b", re.I)
@@ -70,6 +71,11 @@ class QueryForm:
     """Distinct terms in order."""
     flags: dict[str, bool]
     """`who`, `when`, ..., as named in this module, and `question`, `joined` (Chinese, Japanese)."""
+
+
+def asks_summary(query: str) -> bool:
+    """Whether a whole stretch of the dialogue is asked for, not the turns with an answer."""
+    return _SUMMARY.search(query) is not None
 
 
 def terms(text: str) -> list[str]:

@@ -1,10 +1,12 @@
 import itertools
+import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ffr_core.aggregation import aggregate_dialogue, merge_spans, rank_answers
-from ffr_core.pipeline import aggregate
+from ffr_core.pipeline import aggregate, weigh
 from ffr_core.types import Candidate, Dialogue, Fragment, Image, Localization, Turn
 
 
@@ -64,3 +66,13 @@ def test_answers_are_ranked_and_weak_candidates_dropped():
     answers = aggregate(parts, dialogues, min_relevance=0.2)
     assert [a.dialogue_id for a in answers] == ["b", "a"]
     assert answers[0].spans == ((0, 1),)
+
+
+def test_a_candidate_behind_the_best_in_recall_is_less_relevant():
+    candidate, localization = found({0: 0.5}, relevance=0.5)
+    assert weigh(candidate, localization, 1.0, 1.0).relevance == pytest.approx(0.5)
+    behind = weigh(candidate, localization, 2.0, 1.0)
+    assert behind.relevance == pytest.approx(1 / (1 + math.e))
+    assert behind.utterances == localization.utterances
+    assert weigh(candidate, localization, 2.0, 0.0) is localization
+    assert weigh(candidate, localization, 1e9, 1.0).relevance < 1e-9
