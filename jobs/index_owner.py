@@ -40,7 +40,7 @@ class IndexOwner:
     ) -> None:
         """Open the index; wait a little for a process that is just closing it."""
         parsed = Profile.model_validate(profile)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while True:
             try:
                 self._index = build_index(parsed, encoder_fingerprint, dim)
