@@ -7,6 +7,9 @@ the sink part are random: it measures writing, not embedding.
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -99,12 +102,18 @@ def _sink(dialogues: list[Dialogue], rows: int, profile: str) -> dict[str, float
 
 
 def _job(sample: Path, profile: str) -> dict[str, Any]:
-    """The whole index job over the sample corpus on a Ray of its own, then once more."""
-    from jobs.index_corpus import IndexJobConfig, run
-
+    """`ffrs index` over the sample corpus on a Ray of its own, then once more."""
     with tempfile.TemporaryDirectory(prefix="ffrs-bench-") as home:
-        config = IndexJobConfig(input=(str(sample),), home=home, profile=profile)
-        first, again = run(config), run(config)
+        command = [sys.executable, "-m", "jobs.cli", "index", str(sample), "--home", home]
+        command += ["--profile", profile, "--json"]
+        first, again = (
+            json.loads(
+                subprocess.run(
+                    command, capture_output=True, text=True, check=True
+                ).stdout.splitlines()[-1]
+            )
+            for _ in range(2)
+        )
     return {
         "dialogues": first["read"],
         "turns": first["turns"],
