@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import unicodedata
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -42,7 +43,7 @@ class Limits:
     """Width times height of one picture."""
 
 
-class Source:
+class Source(ABC):
     """Files of one export by their relative names, which use `/`."""
 
     def __init__(self, label: str, limits: Limits) -> None:
@@ -52,14 +53,15 @@ class Source:
         self._total = 0
 
     @property
+    @abstractmethod
     def names(self) -> list[str]:
         """All files, sorted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def size(self, name: str) -> int:
         """Uncompressed size as stated, in bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, name: str) -> bytes:
         """Read one file.
 
@@ -67,7 +69,6 @@ class Source:
             RecordError: With reason `unreadable_file` when the file is damaged.
             LimitError: When it, or the whole export, is too large.
         """
-        raise NotImplementedError
 
     def with_endings(self, *endings: str) -> list[str]:
         """Files with one of the endings (lower case); the one file that was given in any case."""

@@ -1,12 +1,12 @@
-"""The localizer that needs no GPU: similarities and word overlap, read by a small learned model.
+"""The localizer that needs no GPU: similarities and word overlap, read by small learned networks.
 
-Steps of one call: features of every turn (`features`), their log odds from two small networks, one
-for queries that a few turns answer and one for queries that a whole stretch answers, mixed by how
-the query looks (`gate`), relevance of the whole scope, the set of best expected F1 (`selection`),
-and the images that the query means. The numbers in `data/localizer.json` are learned by `fit`.
+Steps of one call: features of every turn (`features`), their probabilities by one of two networks
+(`network`: the second one reads requests for a summary, which a whole stretch answers), the
+relevance of the scope, the turns above the thresholds (`selection`), and the images that the query
+means. The numbers in `data/localizer.json` are learned by `fit`.
 Departure from the paper, where a vision-language model reads the candidate (Sec 5.2.2, step 4).
 
-Shapes: N turns of the scope, D embedding, F features.
+Shapes: N turns of the scope, F features.
 """
 
 from __future__ import annotations
