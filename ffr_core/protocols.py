@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from ffr_core.generation import Completion, GenerationRequest
 from ffr_core.types import (
     Candidate,
     Dialogue,
@@ -43,6 +44,46 @@ class Encoder(Protocol):
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return [Q, D], unit norm."""
+
+
+class Engine(Protocol):
+    """To text. A request that cannot be answered gives a completion with `error`, not a raise."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Model and settings that change its output, adapters left out."""
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
+        """Answer all requests, in their order; an unknown adapter raises NotFoundError."""
+
+    def load_adapter(self, name: str, path: str) -> None:
+        """Make a PEFT folder usable as `name`; a name in use raises InputError, use a fresh one."""
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget an adapter; the base weights stay bit-identical."""
+
+    def close(self) -> None:
+        """Release the model and its processes."""
+
+
+class AsyncEngine(Protocol):
+    """The form for serving: many requests in flight; cancelling the task aborts one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """As in `Engine`."""
+
+    async def generate(self, request: GenerationRequest) -> Completion:
+        """Answer one request."""
+
+    async def load_adapter(self, name: str, path: str) -> None:
+        """As in `Engine`."""
+
+    async def unload_adapter(self, name: str) -> None:
+        """As in `Engine`."""
+
+    async def close(self) -> None:
+        """As in `Engine`."""
 
 
 class Segmenter(Protocol):
