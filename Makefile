@@ -17,6 +17,12 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(BIN)/ffrs doctor --fix
 	touch $@
 
+$(VENV)/.installed-vllm: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock \
+		--editable '.[dev,cpu]' --config-settings editable_mode=compat
+	$(BIN)/ffrs doctor --fix
+	touch $@
+
 setup: $(VENV)/.installed
 
 demo: setup
@@ -28,7 +34,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: $(VENV)/.installed-vllm lint
 	$(BIN)/pytest -q --durations=10
 
 bench: setup

@@ -68,6 +68,8 @@ class Completion:
     """Natural log-probability of each sampled token at sampling temperature 1 over the vocabulary
     without banned tokens, before any grammar mask and before top_p; empty where the engine cannot
     tell."""
+    token_texts: tuple[str, ...] = ()
+    """Text of each token that has a log-probability, for those who read them by place."""
     finish_reason: Literal["stop", "length", "error"] = "stop"
     error: str | None = None
     """Why there is no answer (an image that cannot be read, a prompt too long); text is empty."""

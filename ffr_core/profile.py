@@ -1,7 +1,8 @@
 """Profiles: the only place that turns the names in a TOML file into objects.
 
 A profile is a folder `jobs/configs/<name>/` with `profile.toml`, or a path to such a file.
-`{home}` in a value stands for the data folder (`--home`, else `FFRS_HOME`, else `~/.ffrs`).
+`{home}` in a value stands for the data folder (`--home`, else `FFRS_HOME`, else `~/.ffrs`),
+`{package}` for the folder of `ffr_core`, where shipped checkpoints are.
 """
 
 from __future__ import annotations
@@ -12,34 +13,78 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ffr_core.config import Config, read_toml
+from ffr_core.engine.config import EngineConfig
 from ffr_core.errors import ConfigError
 from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.ocr import OcrConfig
+from ffr_core.recent import KEPT_SECONDS
 from ffr_core.serving import ServeConfig
+from ffr_core.windows import WINDOW_OVERLAP, WINDOW_TURNS
 
 if TYPE_CHECKING:
     from ffr_core.index.payload import PayloadStore
+    from ffr_core.localization.f2rvlm import F2rvlmReader
     from ffr_core.pipeline import Builder, System
-    from ffr_core.protocols import Encoder, FragmentIndex, Localizer, Segmenter
+    from ffr_core.protocols import Encoder, Engine, FragmentIndex, Localizer, Segmenter
 
 
 class EncoderConfig(Config):
     """`[encoder]`: text or images to vectors."""
 
-    kind: Literal["e5", "minilm", "hashing"] = "e5"
-    """`e5`: multilingual-e5-small; `minilm`: all-MiniLM-L6-v2 (English); `hashing`: no model."""
+    kind: Literal["e5", "minilm", "hashing", "fem"] = "e5"
+    """`e5`: multilingual-e5-small; `minilm`: all-MiniLM-L6-v2 (English); `hashing`: no model;
+    `fem`: a Qwen2-VL model (GME is one) that reads pictures."""
     threads: int | None = None
     """CPU threads of the model; all cores when left out."""
+    adapter: str | None = None
+    """PEFT folder that `jobs/train_fem.py` wrote for this encoder; for `e5` and `fem`."""
+    adapter_side: Literal["both", "queries"] = "both"
+    """`e5`: what the adapter changes; as it was trained (`model.trained_side`)."""
+    path: str | None = None
+    """`fem`: the base model, a folder or hub id."""
+    device: str = "cpu"
+    """`fem`: a torch device."""
+    max_tokens: int = Field(default=2048, ge=8)
+    """`fem`: longer passages are cut."""
+    max_pixels: int | None = None
+    """`fem`: larger pictures are scaled down."""
+    query_instruction: str = "Find the dialogue fragment that answers the query."
+    """`fem`: as it was trained."""
+    image_roots: tuple[str, ...] = ()
+    """`fem`: where pictures may lie; the profile's `images.roots` when left out."""
+
+    @model_validator(mode="after")
+    def _check(self) -> EncoderConfig:
+        if self.adapter is not None and self.kind not in ("e5", "fem"):
+            raise ValueError(f"encoder.kind {self.kind!r} takes no adapter; use `e5` or `fem`")
+        if (self.kind == "fem") != (self.path is not None):
+            raise ValueError("encoder.path and encoder.kind = 'fem' go together")
+        return self
 
 
-class SegmenterConfig(Config):
+class ReadingConfig(Config):
+    """What a segmenter and a localizer that run a vision-language model share."""
+
+    engine: EngineConfig | None = None
+    """An engine of its own; the profile's `[engine]` when left out."""
+    adapter: str | None = None
+    """Name among the engine's adapters; the bare base model when left out."""
+    prompts: str = "default"
+    """A shipped prompt file by name, or a path; the one that the model was trained with."""
+    window_turns: int = Field(default=WINDOW_TURNS, ge=1)
+    """Longer inputs are read in windows of this many turns. Source: App. C.1, as stated."""
+    window_overlap: int = Field(default=WINDOW_OVERLAP, ge=0)
+    """Turns that neighboring windows share. Source: App. C.1, as stated."""
+
+
+class SegmenterConfig(ReadingConfig):
     """`[segmenter]`: dialogues to fragments."""
 
-    kind: Literal["texttiling"] = "texttiling"
-    """`texttiling`: embeddings plus reply structure, no GPU."""
+    kind: Literal["texttiling", "vlm"] = "texttiling"
+    """`texttiling`: embeddings plus reply structure, no GPU; `vlm`: the boundary model."""
 
 
 class FusionConfig(Config):
@@ -79,11 +124,16 @@ class StorageConfig(Config):
     """Endpoint of an S3-compatible store; AWS when left out."""
 
 
-class LocalizerConfig(Config):
+class LocalizerConfig(ReadingConfig):
     """`[localizer]`: turns and images inside a candidate."""
 
-    kind: Literal["embedding"] = "embedding"
-    """`embedding`: encoder similarities and word overlap, calibrated, no GPU."""
+    kind: Literal["embedding", "f2rvlm"] = "embedding"
+    """`embedding`: encoder similarities and word overlap, calibrated, no GPU; `f2rvlm`: a
+    vision-language model reads each candidate."""
+    grammar: bool = True
+    """Answers of `f2rvlm` can only name ids that exist."""
+    calibration: str | None = None
+    """Calibration file of `f2rvlm`; raw probabilities when left out."""
 
 
 class SearchConfig(Config):
@@ -102,6 +152,7 @@ class Profile(Config):
 
     encoder: EncoderConfig = EncoderConfig()
     segmenter: SegmenterConfig = SegmenterConfig()
+    engine: EngineConfig = EngineConfig()
     fragment_vector: Literal["mean", "encode"] = "mean"
     """Vector of a whole fragment: mean of its passages, or read by the encoder."""
     index: IndexConfig = IndexConfig()
@@ -144,6 +195,8 @@ def load_profile(name_or_path: str, home: str | Path | None = None) -> Profile:
     values = _fill(read_toml(path), str(folder))
     roots = [*values.get("images", {}).get("roots", []), *remembered_roots(folder)]
     values["images"] = {**values.get("images", {}), "roots": list(dict.fromkeys(roots))}
+    if values.get("encoder", {}).get("kind") == "fem":
+        values["encoder"].setdefault("image_roots", values["images"]["roots"])
     profile = Profile.parse(values, str(path))
     return Profile.parse(_fill(profile.model_dump(), str(folder)), str(path))
 
@@ -170,23 +223,102 @@ def build_encoder(config: EncoderConfig) -> Encoder:
         from ffr_core.embedding.hashing import HashingEncoder
 
         return HashingEncoder()
+    if config.kind == "fem":
+        return _fem_encoder(config)
     from ffr_core.embedding.sentence import E5Encoder, MiniLmEncoder
 
-    return (E5Encoder if config.kind == "e5" else MiniLmEncoder)(threads=config.threads)
+    if config.kind == "minilm":
+        return MiniLmEncoder(threads=config.threads)
+    adapter = None if config.adapter is None else Path(config.adapter)
+    return E5Encoder(adapter=adapter, adapter_side=config.adapter_side, threads=config.threads)
 
 
-def build_segmenter(config: SegmenterConfig, encoder: Encoder) -> Segmenter:
-    """Build the segmenter."""
+def _fem_encoder(config: EncoderConfig) -> Encoder:
+    from ffr_core.embedding.fem import FemEncoder, FemTemplate
+
+    assert config.path is not None
+    return FemEncoder(
+        config.path,
+        ImageReader(limits=ImageLimits(roots=config.image_roots)).open,
+        adapter=config.adapter,
+        template=FemTemplate(
+            query_instruction=config.query_instruction, max_tokens=config.max_tokens
+        ),
+        device=config.device,
+        max_pixels=config.max_pixels,
+    )
+
+
+def part_engine(profile: Profile, part: SegmenterConfig | LocalizerConfig) -> Engine | None:
+    """The engine of a segmenter or localizer, one in this process for equal tables.
+
+    None where the part needs none.
+    """
+    if part.kind not in ("vlm", "f2rvlm"):
+        return None
+    from ffr_core.engine.build import shared_engine
+
+    return shared_engine(part.engine or profile.engine, build_image_reader(profile))
+
+
+def build_segmenter(
+    config: SegmenterConfig,
+    encoder: Encoder,
+    engine: Engine | None = None,
+    shared: EngineConfig | None = None,
+) -> Segmenter:
+    """Build the segmenter; `vlm` needs the engine of `part_engine` and the profile's `[engine]`."""
+    if config.kind == "vlm":
+        from ffr_core.engine.build import adapter_hash
+        from ffr_core.prompts import Prompts
+        from ffr_core.segmentation.vlm import VlmSegmenter
+
+        return VlmSegmenter(
+            _needed(engine, "vlm"),
+            Prompts.load(config.prompts),
+            adapter=config.adapter,
+            adapter_hash=adapter_hash(config.engine or shared or EngineConfig(), config.adapter),
+            window_turns=config.window_turns,
+            window_overlap=config.window_overlap,
+        )
     from ffr_core.segmentation.texttiling import TextTilingSegmenter
 
     return TextTilingSegmenter(encoder)
 
 
-def build_localizer(config: LocalizerConfig, encoder: Encoder) -> Localizer:
-    """Build the localizer."""
+def build_localizer(
+    config: LocalizerConfig,
+    encoder: Encoder,
+    lifetime: float = KEPT_SECONDS,
+    engine: Engine | None = None,
+) -> Localizer:
+    """Build the localizer; what it read of a dialogue stays in memory for `lifetime` seconds.
+
+    `f2rvlm` needs the engine of `part_engine` and keeps nothing.
+    """
+    if config.kind == "f2rvlm":
+        from ffr_core.localization.f2rvlm import F2rvlmLocalizer
+
+        return F2rvlmLocalizer(_needed(engine, "f2rvlm"), build_reader(config))
     from ffr_core.localization.embedding import EmbeddingLocalizer
 
-    return EmbeddingLocalizer(encoder)
+    return EmbeddingLocalizer(encoder, lifetime=lifetime)
+
+
+def build_reader(config: LocalizerConfig) -> F2rvlmReader:
+    """Prompts, grammar and calibration of `f2rvlm`, for the plain and the async localizer."""
+    from ffr_core.localization.confidence import Calibration
+    from ffr_core.localization.f2rvlm import F2rvlmReader
+    from ffr_core.prompts import Prompts
+
+    return F2rvlmReader(
+        prompts=Prompts.load(config.prompts),
+        adapter=config.adapter,
+        calibration=Calibration.load(config.calibration) if config.calibration else Calibration(),
+        grammar=config.grammar,
+        window_turns=config.window_turns,
+        window_overlap=config.window_overlap,
+    )
 
 
 def build_builder(profile: Profile, encoder: Encoder) -> Builder:
@@ -197,7 +329,12 @@ def build_builder(profile: Profile, encoder: Encoder) -> Builder:
 
     encoder = MemoEncoder(encoder)
     return Builder(
-        segmenter=build_segmenter(profile.segmenter, encoder),
+        segmenter=build_segmenter(
+            profile.segmenter,
+            encoder,
+            part_engine(profile, profile.segmenter),
+            profile.engine,
+        ),
         encoder=encoder,
         fragment_vector=profile.fragment_vector,
         ocr=OcrReader(images=build_image_reader(profile), min_confidence=profile.ocr.min_confidence)
@@ -233,12 +370,15 @@ def build_index(profile: Profile, encoder_fingerprint: str, dim: int) -> Fragmen
     )
 
 
-def build_payloads(profile: Profile) -> PayloadStore:
-    """Where dialogues are kept."""
+def build_payloads(
+    profile: Profile, cached: int = 256, lifetime: float = KEPT_SECONDS
+) -> PayloadStore:
+    """Where dialogues are kept; `cached` of them stay in memory for `lifetime` seconds."""
     from ffr_core.index.payload import PayloadStore
     from ffr_core.storage import open_storage
 
-    return PayloadStore(open_storage(profile.storage.uri, endpoint_url=profile.storage.s3_endpoint))
+    storage = open_storage(profile.storage.uri, endpoint_url=profile.storage.s3_endpoint)
+    return PayloadStore(storage, cached, lifetime)
 
 
 def build_image_reader(profile: Profile) -> ImageReader:
@@ -262,7 +402,9 @@ def open_system(name_or_path: str = "laptop", home: str | Path | None = None) ->
         builder=build_builder(profile, encoder),
         index=build_index(profile, encoder.fingerprint, encoder.dim),
         payloads=build_payloads(profile),
-        localizer=build_localizer(profile.localizer, encoder),
+        localizer=build_localizer(
+            profile.localizer, encoder, engine=part_engine(profile, profile.localizer)
+        ),
         num_candidates=profile.search.num_candidates,
         min_relevance=profile.search.min_relevance,
         recall_weight=profile.search.recall_weight,
@@ -274,4 +416,12 @@ def _fill(value: Any, home: str) -> Any:
         return {key: _fill(item, home) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_fill(item, home) for item in value]
-    return value.replace("{home}", home) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return value.replace("{home}", home).replace("{package}", str(resources.files("ffr_core")))
+
+
+def _needed(engine: Engine | None, kind: str) -> Engine:
+    if engine is None:
+        raise ConfigError(f"kind {kind!r} needs an engine; add the table [engine] to the profile")
+    return engine

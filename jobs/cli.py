@@ -220,6 +220,64 @@ def eval_command(
         json_path.write_text(json.dumps(results, indent=2) + "\n")
 
 
+@app.command("synth")
+@_clear_errors
+def synth_command(
+    dialogues: Annotated[int, typer.Option(help="How many dialogues.", min=1)],
+    out: Annotated[Path, typer.Option(help="Folder for the records and images/.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    language: Annotated[str, typer.Option(help="en, zh or mixed.")] = "en",
+    turns: Annotated[
+        str | None,
+        typer.Option(metavar="MIN:MAX", help="Turns of a dialogue.", show_default="12:40"),
+    ] = None,
+    topics: Annotated[
+        str | None,
+        typer.Option(metavar="MIN:MAX", help="Topics of a dialogue.", show_default="2:4"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train or heldout; they share no combination.")] = (
+        "train"
+    ),
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help="ffrs, or dialogcc: short dialogues (5:11 turns, 1:1 topics)."
+        ),
+    ] = "ffrs",
+    no_images: Annotated[bool, typer.Option("--no-images", help="Text only.")] = False,
+    captions: Annotated[bool, typer.Option("--captions", help="Reveal what images show.")] = False,
+    defects: Annotated[float, typer.Option(help="Share of dialogues with a planted defect.")] = 0.0,
+) -> None:
+    """Generate dialogues with drawn images, gold fragments, queries and QA pairs."""
+    from ffr_core.dataset.synthetic import SynthConfig, write
+    from ffr_core.errors import ConfigError
+
+    if form not in ("ffrs", "dialogcc"):
+        raise ConfigError(f"--format {form!r} is unknown; use ffrs or dialogcc")
+    short = form == "dialogcc"
+    values = {
+        "dialogues": dialogues,
+        "seed": seed,
+        "language": language,
+        "turns": _range("--turns", turns or ("5:11" if short else "12:40")),
+        "topics": _range("--topics", topics or ("1:1" if short else "2:4")),
+        "split": split,
+        "images": not no_images,
+        "captions": captions,
+        "defects": defects,
+    }
+    print(write(SynthConfig.parse(values, "ffrs synth"), out, form=form).as_text())
+
+
+def _range(option: str, text: str) -> tuple[int, int]:
+    from ffr_core.errors import ConfigError
+
+    low, _, high = text.partition(":")
+    if not (low.isdecimal() and high.isdecimal()):
+        raise ConfigError(f"{option} {text!r} must be two numbers MIN:MAX, such as 12:40")
+    return int(low), int(high)
+
+
 @app.command("doctor")
 @_clear_errors
 def doctor_command(

@@ -53,7 +53,13 @@ class Finding:
 
 def examine(profile_name: str, home: Path | None, fix: bool) -> bool:
     """Print the report; True when nothing is bad."""
-    findings = [*_machine(home), *_packages(), _torchvision(fix), *_profile(profile_name, home)]
+    findings = [
+        *_machine(home),
+        *_packages(),
+        *_audio(fix),
+        _torchvision(fix),
+        *_profile(profile_name, home),
+    ]
     for finding in findings:
         print(f"{finding.state:5} {finding.text}")
     return all(finding.state != "bad" for finding in findings)
@@ -81,18 +87,28 @@ def _packages() -> Iterator[Finding]:
             yield Finding(state="ok", text=f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             yield Finding(state="bad", text=f"{name} is missing; run `make setup`")
-    for name in ("torchaudio", "torchcodec"):
-        if importlib.util.find_spec(name):
-            text = f"{name} is installed and breaks transformers here; pip uninstall {name}"
-            yield Finding(state="bad", text=text)
     has_vllm = importlib.util.find_spec("vllm") is not None
     yield Finding(
         state="note", text=f"vllm {'is installed' if has_vllm else 'is not installed (extra)'}"
     )
 
 
+def _audio(fix: bool) -> Iterator[Finding]:
+    """Two packages that transformers imports where they are installed; nothing here needs them."""
+    for name in ("torchaudio", "torchcodec"):
+        if importlib.util.find_spec(name) is None or _import_error(name) is None:
+            continue
+        if fix:
+            command = [sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", name]
+            subprocess.run(command, check=True)
+            yield Finding(state="ok", text=f"{name} does not match this torch: uninstalled")
+        else:
+            text = f"{name} does not import and breaks transformers; run `ffrs doctor --fix`"
+            yield Finding(state="bad", text=text)
+
+
 def _torchvision(fix: bool) -> Finding:
-    error = _import_error()
+    error = _import_error("torchvision")
     if error is None:
         return Finding(state="ok", text="torchvision imports")
     if "torchvision::nms" not in error:
@@ -103,16 +119,16 @@ def _torchvision(fix: bool) -> Finding:
     folder = Path(site.getsitepackages()[0])
     (folder / f"{HOOK_NAME}.py").write_text(HOOK)
     (folder / f"{HOOK_NAME}.pth").write_text(f"import {HOOK_NAME}\n")
-    error = _import_error()
+    error = _import_error("torchvision")
     if error is None:
         return Finding(state="ok", text=f"torchvision imports with {HOOK_NAME}.pth (no NMS)")
     return Finding(state="bad", text=f"torchvision still does not import: {error}")
 
 
-def _import_error() -> str | None:
-    """The last line of what importing torchvision says, in a process of its own."""
+def _import_error(module: str) -> str | None:
+    """The last line of what importing a module says, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", "import torchvision"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", f"import {module}"], capture_output=True, text=True, check=False
     )
     return None if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
 

@@ -3,7 +3,9 @@
     ffrs eval --config PROFILE --data FILE --json OUT [--cache DIR] [--baseline]
 
 All scores are shares of 1. Parts whose gold labels the file lacks are left out. Queries that their
-source marks as unanswerable by construction (`qa_adversarial`) are left out everywhere.
+source marks as unanswerable by construction (`qa_adversarial`) are left out everywhere. With
+`[ocr] enabled = true` in the profile (`laptop-ocr`), the text in pictures is read once, first, and
+every part and every baseline sees it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from ffr_core.profile import (
     Profile,
     build_builder,
     build_encoder,
+    build_image_reader,
     build_index,
     build_localizer,
     build_payloads,
@@ -59,8 +62,13 @@ class EvalSet:
 
 
 def load_set(path: Path, max_queries: int | None, hide_timestamps: bool) -> EvalSet:
-    """Read a corpus file; InputError when it has neither gold fragments nor queries."""
-    dialogues = list(read_jsonl(path))
+    """Read a corpus file, or the `*.jsonl` of a folder as one set.
+
+    Raises:
+        InputError: Neither gold fragments nor queries.
+    """
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    dialogues = [dialogue for file in files for dialogue in read_jsonl(file)]
     if hide_timestamps:
         dialogues = [_without_times(dialogue) for dialogue in dialogues]
     asked = [
@@ -89,6 +97,8 @@ def evaluate_file(
     data = load_set(path, max_queries, hide_timestamps)
     with tempfile.TemporaryDirectory(prefix="ffrs-eval-") as home:
         profile = load_profile(profile_name, home)
+        if profile.ocr.enabled:
+            data, profile = _read_pictures(data, profile, path)
         plain = build_encoder(profile.encoder)
         encoder = _cached(plain, cache)
         results: dict[str, Any] = {}
@@ -112,6 +122,30 @@ def evaluate_file(
         results["baselines"] = compared
     results["queries"] = len(data.asked)
     return results
+
+
+def _read_pictures(data: EvalSet, profile: Profile, path: Path) -> tuple[EvalSet, Profile]:
+    """The set with the text in its pictures, and the profile without the reading.
+
+    Pictures below the folder of the set may be opened.
+    """
+    from ffr_core.ocr import OcrReader
+
+    folder = path if path.is_dir() else path.parent
+    roots = (*profile.images.roots, str(folder.resolve()))
+    images = profile.images.model_copy(update={"roots": roots})
+    reader = OcrReader(
+        images=build_image_reader(profile.model_copy(update={"images": images})),
+        min_confidence=profile.ocr.min_confidence,
+    )
+    read = reader.read_all(data.dialogues)
+    by_id = {id(old): new for old, new in zip(data.dialogues, read, strict=True)}
+    asked = [(by_id[id(dialogue)], query) for dialogue, query in data.asked]
+    off = profile.ocr.model_copy(update={"enabled": False})
+    return (
+        EvalSet(dialogues=read, asked=asked),
+        profile.model_copy(update={"images": images, "ocr": off}),
+    )
 
 
 def _segmentation(

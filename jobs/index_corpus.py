@@ -224,7 +224,7 @@ def _collect(
             counts["read"] += 1
             counts["consumed"] += int(row["consumed"])
             counts[row["status"] or "to_index"] += 1
-            for name in ("fragments", "passages", "turns"):
+            for name in ("fragments", "passages", "turns", "tokens"):
                 counts[name] += int(row[name])
             if row["status"] == "dead":
                 reasons[row["reason"]] += 1
@@ -246,6 +246,8 @@ def _collect(
         "fragments": counts["fragments"],
         "passages": counts["passages"],
         "turns": counts["turns"],
+        "tokens": counts["tokens"],
+        "tokens_per_second": round(counts["tokens"] / seconds, 1),
         "seconds": round(seconds, 2),
         "dead_letter_file": str(report / "dead_letter.jsonl"),
     }
@@ -270,7 +272,7 @@ def _print_progress(counts: Counter[str], share: float, seconds: float) -> None:
     print(
         f"{share:6.1%}  {counts['read']} dialogues  {counts['read'] / seconds:.1f} dialogues/s"
         f"  {counts['fragments'] / seconds:.1f} fragments/s"
-        f"  {counts['turns'] / seconds:.0f} turns/s"
+        f"  {counts['turns'] / seconds:.0f} turns/s  {counts['tokens'] / seconds:.0f} tokens/s"
         f"  ETA {math.ceil(seconds * (1 - share) / share)} s",
         flush=True,
     )
@@ -290,7 +292,8 @@ def describe(summary: dict[str, Any]) -> str:
         f"{summary['indexed']} new, {summary['updated']} updated,"
         f" {summary['unchanged']} unchanged, {sum(dead.values())} left out",
         f"wrote {summary['fragments']} fragments, {summary['passages']} passages,"
-        f" {summary['turns']} turns",
+        f" {summary['turns']} turns; the encoder read {summary['tokens']} tokens,"
+        f" {summary['tokens_per_second']:.0f} tokens/s",
     ]
     lines += [f"  left out, {reason}: {n}" for reason, n in dead.items()]
     if "estimate" in summary:

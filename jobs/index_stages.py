@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from ffr_core.embedding.wrapped import tokens_read
 from ffr_core.errors import FfrError, ForbiddenError, InputError, NotFoundError, RecordError
 from ffr_core.images import ImageReader
 from ffr_core.pipeline import Builder, dialogue_fingerprint
@@ -45,6 +46,7 @@ def empty_row(source: str, position: int, consumed: int) -> Row:
         "fragments": 0,
         "passages": 0,
         "turns": 0,
+        "tokens": 0,
         "bad_images": "",
         "item": b"",
     }
@@ -178,13 +180,27 @@ class _ModelStage:
     def _builder(self) -> Builder:
         return load_builder(self._profile)
 
+    def _step(self, batch: Batch, reason: str, step: Callable[[list[Any]], list[Any]]) -> Batch:
+        """Run a step over the open rows; the first of them carries the tokens that it read."""
+        rows = rows_of(batch)
+        todo = [number for number, row in enumerate(rows) if not row["status"]]
+        if not todo:
+            return batch
+        before = tokens_read(self._builder.encoder)
+        for number, row in zip(
+            todo, _build_rows([rows[n] for n in todo], reason, step), strict=True
+        ):
+            rows[number] = row
+        rows[todo[0]]["tokens"] += tokens_read(self._builder.encoder) - before
+        return batch_of(rows)
+
 
 class SegmentStage(_ModelStage):
     """Dialogue -> (dialogue, fragments)."""
 
     def __call__(self, batch: Batch) -> Batch:
         """Segment the rows that have work left."""
-        return _build_step(batch, "segment_failed", lambda ds: self._builder.segment(ds))
+        return self._step(batch, "segment_failed", lambda ds: self._builder.segment(ds))
 
 
 class EmbedStage(_ModelStage):
@@ -192,7 +208,7 @@ class EmbedStage(_ModelStage):
 
     def __call__(self, batch: Batch) -> Batch:
         """Embed the rows that have work left."""
-        return _build_step(batch, "embed_failed", lambda pairs: self._builder.embed(pairs))
+        return self._step(batch, "embed_failed", lambda pairs: self._builder.embed(pairs))
 
 
 class BuildStage(_ModelStage):
@@ -200,7 +216,7 @@ class BuildStage(_ModelStage):
 
     def __call__(self, batch: Batch) -> Batch:
         """Segment and embed the rows that have work left."""
-        return _build_step(batch, "build_failed", lambda ds: self._builder.build(ds))
+        return self._step(batch, "build_failed", lambda ds: self._builder.build(ds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,29 +304,26 @@ def check_images(dialogue: Dialogue, reader: ImageReader) -> tuple[Dialogue, dic
     return replace(dialogue, turns=turns), bad
 
 
-def _build_step(batch: Batch, reason: str, step: Callable[[list[Any]], list[Any]]) -> Batch:
-    """Run a step over all open rows; when it fails, again one by one to find the culprit."""
-    rows = rows_of(batch)
-    todo = [number for number, row in enumerate(rows) if not row["status"]]
-    items = [pickle.loads(rows[number]["item"]) for number in todo]
-    if not items:
-        return batch
+def _build_rows(
+    rows: list[Row], reason: str, step: Callable[[list[Any]], list[Any]]
+) -> Iterator[Row]:
+    """Run a step over open rows; when it fails, again one by one to find the culprit."""
+    items = [pickle.loads(row["item"]) for row in rows]
     try:
         results: list[Any] = step(items)
     except Exception as error:  # every failure becomes a dead letter with its reason
         results = [_one(step, item) for item in items] if len(items) > 1 else [error]
-    for number, result in zip(todo, results, strict=True):
-        row = rows[number]
+    for row, result in zip(rows, results, strict=True):
         if isinstance(result, Exception):
             known = isinstance(result, FfrError)
-            rows[number] = dead(row, reason, str(result) if known else type(result).__name__)
+            yield dead(row, reason, str(result) if known else type(result).__name__)
             continue
         fragments = result[1] if isinstance(result, tuple) else result.fragments
         row["fragments"] = len(fragments)
         if not isinstance(result, tuple):
             row["passages"] = sum(len(fragment.passages) for fragment in fragments)
         row["item"] = pickle.dumps(result)
-    return batch_of(rows)
+        yield row
 
 
 def _one(step: Callable[[list[Any]], list[Any]], item: Any) -> Any:

@@ -13,7 +13,6 @@ from ffr_core.profile import Profile, build_image_reader, build_payloads
 from ffr_core.records import dialogue_from_record
 from ffr_core.types import Dialogue, Filters, Header, Image, IndexStats, Localization
 from serve.auth import Principal
-from serve.caching import PayloadCache
 from serve.guards import Load
 from serve.metrics import Metrics
 from serve.problems import Problem, problem_of
@@ -78,8 +77,8 @@ class Gateway:
         self._owner = owner
         self._images = build_image_reader(profile)
         self._decoders = asyncio.Semaphore(DECODERS)
-        self._payloads = PayloadCache(
-            build_payloads(profile), self.config.cache_dialogues, self.config.cache_lifetime
+        self._payloads = build_payloads(
+            profile, self.config.cache_dialogues, self.config.cache_lifetime
         )
         self._searcher = Searcher(
             recall=self._recall,
@@ -135,14 +134,14 @@ class Gateway:
         await asyncio.to_thread(self._check_images, caller, dialogue)
         async with asyncio.timeout(self.config.write_timeout):
             added = value(await self._owner.add(caller.tenant, dialogue, restore))
-        self._payloads.drop(caller.tenant, dialogue.dialogue_id)
+        self._payloads.forget(caller.tenant, dialogue.dialogue_id)
         return added
 
     async def delete(self, tenant: str, dialogue_id: str) -> None:
         """Remove a dialogue everywhere; NotFoundError when there is none."""
         async with asyncio.timeout(self.config.write_timeout):
             deleted = value(await self._owner.delete(tenant, dialogue_id))
-        self._payloads.drop(tenant, dialogue_id)
+        self._payloads.forget(tenant, dialogue_id)
         if not deleted:
             raise self._unknown(dialogue_id)
 

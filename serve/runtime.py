@@ -45,17 +45,26 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with tempfile.TemporaryDirectory(prefix="ffrs-", ignore_cleanup_errors=True) as folder:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            _temp_dir=folder,
-            object_store_memory=300_000_000,
-            **common,
-        )
+        local = {"num_cpus": num_cpus, "object_store_memory": 300_000_000, **common}
+        _start_local(folder, local)
         try:
             yield
         finally:
+            ray.shutdown()
+
+
+def _start_local(folder: str, options: dict[str, Any]) -> None:
+    """Start a Ray of our own; once more when its own 30 s limit is too short for a busy machine."""
+    import ray
+
+    again = f"{folder}/2"
+    for place in (folder, again):
+        try:
+            ray.init(address="local", include_dashboard=False, _temp_dir=place, **options)
+            return
+        except Exception as error:
+            if "timed out during startup" not in str(error) or place == again:
+                raise
             ray.shutdown()
 
 

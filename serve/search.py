@@ -11,14 +11,17 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ffr_core.aggregation import rank_answers
 from ffr_core.errors import NotFoundError
 from ffr_core.pipeline import aggregate, weigh
 from ffr_core.types import Candidate, Dialogue, DialogueAnswer, Filters, Localization
-from serve.caching import PayloadCache
 from serve.problems import Problem, log_failure
 from serve.workers import Group, Recall
+
+if TYPE_CHECKING:
+    from ffr_core.index.payload import PayloadStore
 
 RecallCall = Callable[[str, str, Filters, int], Awaitable[Recall]]
 LocalizeCall = Callable[[Group], Awaitable[list[Localization | None]]]
@@ -67,7 +70,7 @@ class Searcher:
 
     recall: RecallCall
     localize: LocalizeCall
-    payloads: PayloadCache
+    payloads: PayloadStore
     group_size: int
     candidate_timeout: float
     search_timeout: float

@@ -31,7 +31,7 @@ from ffr_core.profile import (
     build_payloads,
 )
 from ffr_core.types import Candidate, Dialogue, Filters, Header, IndexStats, Localization, Turn
-from serve.caching import PayloadCache, PrimedEncoder
+from serve.caching import PrimedEncoder
 from serve.problems import DeletedError, log_failure
 
 if TYPE_CHECKING:
@@ -159,10 +159,8 @@ class LocalizeWorker:
         """Build the localizer; an encoder loads its model only when it is needed."""
         config = profile.serve
         self._encoder = PrimedEncoder(lambda: build_encoder(profile.encoder))
-        self._localizer = build_localizer(profile.localizer, self._encoder)
-        self._payloads = PayloadCache(
-            build_payloads(profile), config.cache_dialogues, config.cache_lifetime
-        )
+        self._localizer = build_localizer(profile.localizer, self._encoder, config.cache_lifetime)
+        self._payloads = build_payloads(profile, config.cache_dialogues, config.cache_lifetime)
         self._timeout = config.candidate_timeout
         self._threads = ThreadPoolExecutor(config.localizer_ongoing * 2, "localizer")
         for text in ("warm up", "准备好了吗"):

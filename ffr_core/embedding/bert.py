@@ -54,13 +54,13 @@ class Bert:
         low = precision == "bfloat16" or (precision == "auto" and native_bfloat16())
         self._dtype = torch.bfloat16 if low else torch.float32
         self._words = weights.words
-        self._heads = weights.num_heads
-        self._epsilon = weights.epsilon
+        self.num_heads = weights.num_heads
+        self.epsilon = weights.epsilon
         tensors = {name: torch.from_numpy(np.array(t)) for name, t in weights.tensors.items()}
         self._positions = tensors["embeddings.position_embeddings.weight"]
         self._type = tensors["embeddings.token_type_embeddings.weight"][0]
         self._norm = _pair(tensors, "embeddings.LayerNorm", torch.float32)
-        self._layers = [
+        self.layers = [
             _layer(tensors, f"encoder.layer.{i}", self._dtype) for i in range(weights.num_layers)
         ]
 
@@ -77,43 +77,53 @@ class Bert:
         import torch
         from torch.nn import functional
 
+        with torch.inference_mode():
+            x_BLD, mask_BL = self.embedded(rows, pad_id)
+            for layer in self.layers:
+                x_BLD = self.forward_layer(x_BLD, mask_BL[:, None, None, :], layer)
+            sum_BD = (x_BLD.float() * mask_BL[..., None]).sum(dim=1)
+            unit_BD: NDArray[np.float32] = functional.normalize(sum_BD, dim=-1).numpy()
+        return unit_BD
+
+    def embedded(
+        self, rows: Sequence[Sequence[int]], pad_id: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Input of the first layer [B, L, D] and which positions are tokens [B, L]."""
+        import torch
+        from torch.nn import functional
+
         lengths_B = torch.tensor([len(row) for row in rows])
         width = padded_length(int(lengths_B.max()))
         ids_BL = np.full((len(rows), width), pad_id, np.int64)
         for row, ids in zip(ids_BL, rows, strict=True):
             row[: len(ids)] = ids
         mask_BL = torch.arange(width)[None, :] < lengths_B[:, None]
-        with torch.inference_mode():
-            words = torch.from_numpy(self._words(ids_BL.reshape(-1)))
-            x_BLD = words.view(len(rows), width, -1) + self._positions[:width] + self._type
-            x_BLD = functional.layer_norm(x_BLD, x_BLD.shape[-1:], *self._norm, self._epsilon)
-            x_BLD = x_BLD.to(self._dtype)
-            for layer in self._layers:
-                x_BLD = self._forward(x_BLD, mask_BL[:, None, None, :], layer)
-            sum_BD = (x_BLD.float() * mask_BL[..., None]).sum(dim=1)
-            unit_BD: NDArray[np.float32] = functional.normalize(sum_BD, dim=-1).numpy()
-        return unit_BD
+        words = torch.from_numpy(self._words(ids_BL.reshape(-1)))
+        x_BLD = words.view(len(rows), width, -1) + self._positions[:width] + self._type
+        x_BLD = functional.layer_norm(x_BLD, x_BLD.shape[-1:], *self._norm, self.epsilon)
+        return x_BLD.to(self._dtype), mask_BL
 
-    def _forward(
+    def forward_layer(
         self, x_BLD: torch.Tensor, mask: torch.Tensor, layer: dict[str, torch.Tensor]
     ) -> torch.Tensor:
+        """One layer; `mask` is [B, 1, 1, L], false where nothing may look."""
         from torch.nn import functional
 
         batch, width, dim = x_BLD.shape
         mixed = functional.linear(x_BLD.reshape(-1, dim), layer["qkv.weight"], layer["qkv.bias"])
-        q, k, v = mixed.view(batch, width, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = mixed.view(batch, width, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         context = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         context = context.transpose(1, 2).reshape(-1, dim)
         out = functional.linear(context, layer["out.weight"], layer["out.bias"]).view_as(x_BLD)
         x_BLD = functional.layer_norm(
-            x_BLD + out, (dim,), layer["norm1.weight"], layer["norm1.bias"], self._epsilon
+            x_BLD + out, (dim,), layer["norm1.weight"], layer["norm1.bias"], self.epsilon
         )
         inner = functional.linear(x_BLD.view(-1, dim), layer["up.weight"], layer["up.bias"])
         out = functional.linear(
             functional.gelu(inner), layer["down.weight"], layer["down.bias"]
         ).view_as(x_BLD)
         return functional.layer_norm(
-            x_BLD + out, (dim,), layer["norm2.weight"], layer["norm2.bias"], self._epsilon
+            x_BLD + out, (dim,), layer["norm2.weight"], layer["norm2.bias"], self.epsilon
         )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffr_core.embedding.wrapped import WrappedEncoder
 from ffr_core.protocols import Encoder
 from ffr_core.types import Passage
 
@@ -27,12 +28,12 @@ _SAVE = 2000
 """Texts embedded between two commits, so that an interrupted run keeps most of its work."""
 
 
-class CachedEncoder:
+class CachedEncoder(WrappedEncoder):
     """An `Encoder` that remembers; everything else is the inner encoder's."""
 
     def __init__(self, encoder: Encoder, directory: str | Path) -> None:
         """Wrap `encoder`; `directory` is created."""
-        self._encoder = encoder
+        super().__init__(encoder)
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "vectors.sqlite"
@@ -43,21 +44,6 @@ class CachedEncoder:
                 " WITHOUT ROWID"
             )
 
-    @property
-    def dim(self) -> int:
-        """D of the inner encoder."""
-        return self._encoder.dim
-
-    @property
-    def max_tokens(self) -> int:
-        """Limit of the inner encoder."""
-        return self._encoder.max_tokens
-
-    @property
-    def fingerprint(self) -> str:
-        """The inner encoder's: cached vectors are the same vectors."""
-        return self._encoder.fingerprint
-
     def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
         """Return [P, D], unit norm; only texts (with their images) not yet known are embedded."""
         keys = [
@@ -65,14 +51,14 @@ class CachedEncoder:
             for passage in passages
         ]
         return self._cached(
-            keys, lambda missing: self._encoder.encode_passages([passages[i] for i in missing])
+            keys, lambda missing: self.inner.encode_passages([passages[i] for i in missing])
         )
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return [Q, D], unit norm."""
         keys = [self._key("query", text) for text in texts]
         return self._cached(
-            keys, lambda missing: self._encoder.encode_queries([texts[i] for i in missing])
+            keys, lambda missing: self.inner.encode_queries([texts[i] for i in missing])
         )
 
     def _cached(

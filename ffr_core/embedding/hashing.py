@@ -34,6 +34,7 @@ class HashingEncoder:
         if dim < 8 or max_tokens < 1:
             raise ConfigError(f"dim {dim} and max_tokens {max_tokens}: expected at least 8 and 1")
         self._dim, self._max_tokens = dim, max_tokens
+        self._tokens_read = 0
 
     @property
     def dim(self) -> int:
@@ -50,6 +51,11 @@ class HashingEncoder:
         """Name and settings."""
         return f"hashing:{self._dim}:{self._max_tokens}"
 
+    @property
+    def tokens_read(self) -> int:
+        """Words read so far."""
+        return self._tokens_read
+
     def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
         """Return [P, D], unit norm."""
         return self._encode([passage.text for passage in passages])
@@ -62,6 +68,7 @@ class HashingEncoder:
         vectors = np.zeros((len(texts), self._dim), np.float32)
         for vector, text in zip(vectors, texts, strict=True):
             words = _WORD.findall(text.lower())[: self._max_tokens]
+            self._tokens_read += len(words)
             for feature, weight in _features(words).items():
                 code = zlib.crc32(feature.encode("utf-8", "replace"))
                 vector[(code >> 1) % self._dim] += weight if code & 1 else -weight

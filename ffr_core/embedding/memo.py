@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffr_core.embedding.wrapped import WrappedEncoder
 from ffr_core.protocols import Encoder
 from ffr_core.types import Passage
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 Key = tuple[str, tuple[str | None, ...]]
 
 
-class MemoEncoder:
+class MemoEncoder(WrappedEncoder):
     """An `Encoder` that keeps up to `capacity` passage vectors in memory.
 
     A segmenter embeds the turns of a dialogue, then the same turns are embedded as passages.
@@ -25,23 +26,9 @@ class MemoEncoder:
 
     def __init__(self, encoder: Encoder, capacity: int = 50_000) -> None:
         """Wrap an encoder."""
-        self._encoder, self._capacity = encoder, capacity
+        super().__init__(encoder)
+        self._capacity = capacity
         self._vectors: dict[Key, NDArray[np.float32]] = {}
-
-    @property
-    def dim(self) -> int:
-        """D of the inner encoder."""
-        return self._encoder.dim
-
-    @property
-    def max_tokens(self) -> int:
-        """Limit of the inner encoder."""
-        return self._encoder.max_tokens
-
-    @property
-    def fingerprint(self) -> str:
-        """The inner encoder's."""
-        return self._encoder.fingerprint
 
     def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
         """Return [P, D]; each distinct text is embedded once."""
@@ -50,11 +37,7 @@ class MemoEncoder:
         if len(self._vectors) + len(missing) > self._capacity:
             self._vectors.clear()
             missing = dict(zip(keys, passages, strict=True))
-        vectors_MD = self._encoder.encode_passages(list(missing.values()))
+        vectors_MD = self.inner.encode_passages(list(missing.values()))
         self._vectors.update(zip(missing, vectors_MD, strict=True))
         rows = [self._vectors[key] for key in keys]
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
-
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return [Q, D]."""
-        return self._encoder.encode_queries(texts)

@@ -17,13 +17,15 @@ import unicodedata
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from ffr_core.embedding.bert import Bert, BertWeights, Precision, padded_length
+from ffr_core.embedding.lora import adapter_hash, merge, read_adapter
 from ffr_core.errors import ConfigError, NotFoundError
 from ffr_core.types import Passage
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
+AdapterSide = Literal["both", "queries"]
+"""What an adapter changes."""
 _UNTYPED = "\x01"
 """Stands before the names of special pieces; the tokenizer removes it from texts, so that a typed
 `</s>` is read as its characters."""
@@ -51,6 +55,7 @@ class SentenceEncoder:
         fingerprint: str,
         batch_tokens: int,
         threads: int | None,
+        query_bert: Bert | None = None,
     ) -> None:
         """Keep the parts.
 
@@ -64,12 +69,15 @@ class SentenceEncoder:
             fingerprint: Of weights and settings.
             batch_tokens: Tokens in one forward pass, padding included.
             threads: Forward passes at the same time; None is one a core.
+            query_bert: The network that reads queries, where it is another one.
         """
         self._threads = threads or os.cpu_count() or 1
         self._bert, self._tokenizer, self._specials = bert, tokenizer, special_ids
+        self._query_bert = query_bert or bert
         self._dim, self._max_tokens, self._batch_tokens = dim, max_tokens, batch_tokens
         self._passage_prefix, self._query_prefix = prefixes
         self._fingerprint = fingerprint
+        self._tokens_read = 0
 
     @property
     def dim(self) -> int:
@@ -86,26 +94,53 @@ class SentenceEncoder:
         """Hash of the weights and of every setting that changes vectors."""
         return self._fingerprint
 
+    @property
+    def tokens_read(self) -> int:
+        """Tokens read so far, special tokens included, padding not."""
+        return self._tokens_read
+
     def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
         """Return [P, D], unit norm; images are ignored."""
-        return self._encode([self._passage_prefix + passage.text for passage in passages])
+        texts = [self._passage_prefix + passage.text for passage in passages]
+        return self._encode(texts, self._bert)
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return [Q, D], unit norm."""
-        return self._encode([self._query_prefix + text for text in texts])
+        return self._encode([self._query_prefix + text for text in texts], self._query_bert)
 
     def _normalize(self, text: str) -> str:
         return text
 
-    def _encode(self, texts: list[str]) -> NDArray[np.float32]:
-        vectors = np.zeros((len(texts), self._dim), np.float32)
-        first, last, pad = self._specials
+    @property
+    def pad_id(self) -> int:
+        """The padding token."""
+        return self._specials[2]
+
+    @property
+    def bert(self) -> Bert:
+        """The network."""
+        return self._bert
+
+    def token_rows(self, texts: Sequence[str], *, are_queries: bool = False) -> list[list[int]]:
+        """Token ids of passages or queries as the network sees them, cut at `max_tokens`."""
+        prefix = self._query_prefix if are_queries else self._passage_prefix
+        return self._token_rows([prefix + text for text in texts])
+
+    def _token_rows(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, special tokens included, cut at `max_tokens`."""
+        first, last, _ = self._specials
         # A very long text is cut before the tokenizer sees it; tokens average far below 24 letters.
         limit = self._max_tokens * 24
         encodings = self._tokenizer.encode_batch_fast(
             [self._normalize(text[:limit]) for text in texts], add_special_tokens=False
         )
-        rows = [[first, *e.ids[: self._max_tokens - 2], last] for e in encodings]
+        return [[first, *e.ids[: self._max_tokens - 2], last] for e in encodings]
+
+    def _encode(self, texts: list[str], bert: Bert) -> NDArray[np.float32]:
+        vectors = np.zeros((len(texts), self._dim), np.float32)
+        pad = self._specials[2]
+        rows = self._token_rows(texts)
+        self._tokens_read += sum(map(len, rows))
         groups: dict[int, list[int]] = {}
         for i, row in enumerate(rows):
             groups.setdefault(padded_length(len(row)), []).append(i)
@@ -116,7 +151,7 @@ class SentenceEncoder:
             for start in range(0, len(members), step)
         ]
         pooled = self._pool.map(
-            lambda batch: self._bert.mean_pooled([rows[i] for i in batch], pad), batches
+            lambda batch: bert.mean_pooled([rows[i] for i in batch], pad), batches
         )
         for batch, pooled_BD in zip(batches, pooled, strict=True):
             vectors[batch] = pooled_BD
@@ -141,6 +176,8 @@ class E5Encoder(SentenceEncoder):
         self,
         path: Path | None = None,
         *,
+        adapter: Path | None = None,
+        adapter_side: AdapterSide = "both",
         precision: Precision = "auto",
         max_tokens: int = 512,
         threads: int | None = None,
@@ -150,6 +187,8 @@ class E5Encoder(SentenceEncoder):
 
         Args:
             path: Model file; None takes the one inside the installed package.
+            adapter: PEFT folder of a LoRA trained on this model; merged in float32 while loading.
+            adapter_side: `queries`: passages keep the vectors of the plain model.
             precision: `auto` is bfloat16 where the processor multiplies it natively, else float32;
                 the two agree to a cosine above 0.9999, so an index may mix them.
             max_tokens: Longer texts are cut; at most 512.
@@ -178,15 +217,23 @@ class E5Encoder(SentenceEncoder):
             num_heads=model.num_heads,
             epsilon=model.epsilon,
         )
+        fingerprint = _fingerprint("e5-small", path, precision, max_tokens)
+        adapted = weights
+        if adapter is not None:
+            adapted = replace(weights, tensors=merge(model.tensors, read_adapter(adapter)))
+            fingerprint += f":fem-{adapter_side}-{adapter_hash(adapter)}"
+        query_bert = Bert(adapted, precision)
+        plain_passages = adapter is not None and adapter_side == "queries"
         self._replacements = model.replacements
         super().__init__(
-            bert=Bert(weights, precision),
+            bert=Bert(weights, precision) if plain_passages else query_bert,
+            query_bert=query_bert,
             tokenizer=tokenizer,
             special_ids=specials,
             dim=model.word_blocks.shape[1] * 32,
             max_tokens=max_tokens,
             prefixes=("passage: ", "query: "),
-            fingerprint=_fingerprint("e5-small", path, precision, max_tokens),
+            fingerprint=fingerprint,
             batch_tokens=batch_tokens,
             threads=threads,
         )

@@ -1,28 +1,22 @@
 """One connection to Milvus: a Lite file or a server, with time limits and without windows.
 
-Milvus Lite is a child process that owns the file. Three things are ours: a lock beside the file
-(the library's own second opener removes the first one's lock, after which a third would damage the
-file), paging by primary key (a query returns at most 16,383 rows and does not say that there are
-more), and one sentence instead of the library's errors.
+Milvus Lite is a child process that owns the file (`lite`). Two things are ours: paging by primary
+key (a query returns at most 16,383 rows and does not say that there are more), and one sentence
+instead of the library's errors.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import re
-import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any, TypeVar
 
-from ffr_core.errors import BusyError, ConfigError, FfrError
+from ffr_core.errors import ConfigError, FfrError
 from ffr_core.index.filters import both, quoted
+from ffr_core.index.lite import lock_file, release_child, start_child
 
 MAX_WINDOW = 16_384
 """Most rows that one search may ask for."""
@@ -32,7 +26,6 @@ _ROWS_AT_ONCE = 500
 _BYTES_AT_ONCE = 16 * 2**20
 _OLDEST_SERVER = (2, 5, 0)
 T = TypeVar("T")
-_LITE_NAME = re.compile(r"[A-Za-z0-9._-]{1,33}\.db")
 
 
 class Connection:
@@ -49,13 +42,13 @@ class Connection:
         Raises:
             BusyError: The Lite file is open, in this process or another.
             ConfigError: A path that Lite cannot use, or a server that is too old.
-            FfrError: The server does not answer.
+            FfrError: The server, or the child of a Lite file, does not answer.
         """
         self.uri, self.timeout = uri, timeout
         self.is_lite = "://" not in uri
         self._lock: IO[str] | None = None
         if self.is_lite:
-            self._lock = _lock_file(Path(uri))
+            self._lock = lock_file(Path(uri))
         try:
             self.client = self._connect(token)
         except BaseException:
@@ -67,7 +60,7 @@ class Connection:
 
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         if self.is_lite:
-            _start_lite(Path(self.uri))
+            start_child(Path(self.uri), self.timeout)
         with self._context("connecting"):
             client = MilvusClient(uri=self.uri, token=token or "", timeout=self.timeout)
             if not self.is_lite:
@@ -211,10 +204,7 @@ class Connection:
         if client is not None:
             client.close()
         if self._lock is not None:
-            manager = _lite_manager()
-            path = Path(self.uri).absolute().resolve()
-            if str(path) in manager._servers:
-                manager.release_server(str(path))
+            release_child(Path(self.uri))
             self._lock.close()
             self._lock = None
 
@@ -231,60 +221,6 @@ def check_server_version(version: str) -> None:
             f"the Milvus server has version {version!r}; 2.5.0 or newer is needed (BM25, and"
             " upserts with a partition key, which lose rows before 2.3.10), so upgrade it"
         )
-
-
-def _lock_file(path: Path) -> IO[str]:
-    """Own the file: a lock of its own that goes away with this process."""
-    if not _LITE_NAME.fullmatch(path.name):
-        raise ConfigError(
-            f"Milvus Lite cannot use a file named {path.name!r}; choose at most 36 characters of"
-            " A-Z a-z 0-9 . _ - that end in .db"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f"{path.name}.owner").open("a")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        lock.close()
-        raise BusyError(
-            f"the index file {path} is open in another process or object; close that one, or use a"
-            " Milvus server, which any number of processes may share"
-        ) from error
-    return lock
-
-
-def _start_lite(path: Path) -> None:
-    """Start the child; one that outlives a killed owner needs a moment to go."""
-    os.environ.setdefault("HOME", str(path.parent.absolute()))  # the child dies without one
-    for _ in range(10):
-        if _lite_manager().start_and_get_uri(str(path)) is not None:
-            return
-        time.sleep(0.3)
-    raise BusyError(
-        f"Milvus Lite does not start on {path}; another program holds the file or it is damaged,"
-        " so end that program or restore the file"
-    )
-
-
-def _lite_manager() -> Any:
-    """milvus-lite's own manager of its children.
-
-    The package asks `pkg_resources`, which recent setuptools releases lack, for its own version
-    and for nothing else: it gets a stand-in while it is imported.
-    """
-    name = "pkg_resources"
-    if "milvus_lite" not in sys.modules and name not in sys.modules:
-        stand_in: Any = ModuleType(name)
-        stand_in.DistributionNotFound = PackageNotFoundError
-        stand_in.get_distribution = distribution
-        sys.modules[name] = stand_in
-        try:
-            import milvus_lite  # noqa: F401
-        finally:
-            del sys.modules[name]
-    from milvus_lite.server_manager import server_manager_instance
-
-    return server_manager_instance
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

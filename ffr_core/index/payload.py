@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections import OrderedDict
+import time
+from collections.abc import Callable
 
 from ffr_core.errors import NotFoundError
 from ffr_core.index.keys import dialogue_key, tenant_key
 from ffr_core.protocols import Storage
+from ffr_core.recent import Recent
 from ffr_core.records import content_hash, dialogue_from_record, record_from_dialogue
 from ffr_core.types import Dialogue
 
@@ -23,11 +24,25 @@ class PayloadStore:
     older contents of the dialogue are removed after, so a header never points to nothing.
     """
 
-    def __init__(self, storage: Storage, cached: int = 256) -> None:
-        """Use a storage; `cached` dialogues stay in memory."""
-        self._storage, self._cached = storage, cached
-        self._cache: OrderedDict[tuple[str, str], Dialogue] = OrderedDict()
-        self._lock = threading.Lock()
+    def __init__(
+        self,
+        storage: Storage,
+        cached: int = 256,
+        lifetime: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Use a storage.
+
+        Args:
+            storage: Where payloads lie.
+            cached: Dialogues that stay unpacked in memory. A name comes from the index only, so a
+                deleted dialogue cannot be asked for.
+            lifetime: Seconds that one stays there at most, so that the text of a dialogue that
+                another process deletes goes away too; None: until others push it out.
+            clock: Tells seconds.
+        """
+        self._storage = storage
+        self._cache: Recent[tuple[str, str], Dialogue] = Recent(cached, lifetime, clock)
 
     def put(self, dialogue: Dialogue, tenant: str) -> str:
         """Store a dialogue and return its name. Twice is as good as once."""
@@ -45,17 +60,18 @@ class PayloadStore:
         """Read a dialogue back; NotFoundError when this tenant has none of that name."""
         import zstandard
 
-        with self._lock:
-            if (tenant, name) in self._cache:
-                self._cache.move_to_end((tenant, name))
-                return self._cache[tenant, name]
+        known = self._cache.get((tenant, name))
+        if known is not None:
+            return known
         data = zstandard.ZstdDecompressor().decompress(self._storage.read(_key(tenant, name)))
         dialogue = dialogue_from_record(json.loads(data))
-        with self._lock:
-            self._cache[tenant, name] = dialogue
-            while len(self._cache) > self._cached:
-                self._cache.popitem(last=False)
+        self._cache.put((tenant, name), dialogue)
         return dialogue
+
+    def forget(self, tenant: str, dialogue_id: str) -> None:
+        """Drop every content of a dialogue from memory."""
+        folder = f"{dialogue_key(tenant, dialogue_id)}/"
+        self._cache.drop(lambda key, _: key[0] == tenant and key[1].startswith(folder))
 
     def keep_only(self, tenant: str, name: str) -> None:
         """Remove every other content of the same dialogue, also what a crash left behind."""
@@ -72,8 +88,7 @@ class PayloadStore:
     def _remove(self, tenant: str, key: str) -> None:
         self._storage.delete(key)
         name = "/".join(key.removesuffix(".json.zst").split("/")[-2:])
-        with self._lock:
-            self._cache.pop((tenant, name), None)
+        self._cache.drop(lambda key, _: key == (tenant, name))
 
 
 def _folder(tenant: str, key: str) -> str:

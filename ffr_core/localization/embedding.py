@@ -2,7 +2,8 @@
 
 Steps of one call: features of every turn (`features`), their probabilities by one of two networks
 (`network`: the second one reads requests for a summary, which a whole stretch answers), the
-relevance of the scope, the turns above the thresholds (`selection`), and the images that the query
+relevance of the scope, the turns above the thresholds (`selection`; the less a query looks as if a
+stretch answered it, the closer to the best turn the others must come), and the images that it
 means. The numbers in `data/localizer.json` are learned by `fit`.
 Departure from the paper, where a vision-language model reads the candidate (Sec 5.2.2, step 4).
 
@@ -21,6 +22,7 @@ from ffr_core.localization.network import logistic, logit, network_from_json, sh
 from ffr_core.localization.reader import FeatureReader
 from ffr_core.localization.selection import above
 from ffr_core.localization.terms import QueryForm, asks_summary, query_form
+from ffr_core.recent import KEPT_SECONDS
 from ffr_core.types import Dialogue, Localization, PassageEvidence
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class EmbeddingLocalizer:
         *,
         model: Mapping[str, Any] | None = None,
         dialogues_kept: int = 32,
+        lifetime: float = KEPT_SECONDS,
     ) -> None:
         """Keep the encoder and read the model.
 
@@ -45,9 +48,10 @@ class EmbeddingLocalizer:
             encoder: The encoder that made the stored vectors.
             model: Learned numbers; None takes those that ship.
             dialogues_kept: Dialogues whose turns stay in memory between calls.
+            lifetime: Seconds that they stay there at most.
         """
         numbers = shipped_model() if model is None else model
-        self._reader = FeatureReader(encoder, dialogues_kept)
+        self._reader = FeatureReader(encoder, dialogues_kept, lifetime)
         self._names = list(numbers["features"])
         self._few, self._many = (network_from_json(numbers[part]) for part in ("few", "many"))
         self._gate = numbers["gate"]
@@ -74,7 +78,8 @@ class EmbeddingLocalizer:
         turns_N = self.turn_probabilities(features_NF, whole)
         relevance = logistic(self._relevance, relevance_values(turns_N, gate))
         rule = self._rules["whole" if whole else "turns"]
-        chosen = above(turns_N.tolist(), rule["every"], rule["best"])
+        share = 0.0 if whole else rule["share"] * (1 - gate) ** 2
+        chosen = above(turns_N.tolist(), rule["every"], rule["best"], share)
         pictures = image_probabilities(
             form, dialogue, dict(zip(ids, turns_N.tolist(), strict=True)), self._image_weights
         )
@@ -97,7 +102,10 @@ class EmbeddingLocalizer:
 
 
 def gate_values(form: QueryForm, lengths_N: NDArray[np.floating[Any]]) -> dict[str, float]:
-    """What the gate reads: the form of the query and how long turns are (mean log terms)."""
+    """What the gate reads: the form of the query and how long turns are (mean log terms).
+
+    The gate is P(more than `fit.LONG` turns answer the query), a logistic regression.
+    """
     flags = {f"asks_{name}": float(value) for name, value in form.flags.items()}
     return flags | {
         "terms": float(np.log1p(len(form.terms))),

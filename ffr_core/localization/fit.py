@@ -1,11 +1,14 @@
 """Learn the numbers of the embedding localizer from dialogues with gold queries.
 
-    python -m ffr_core.localization.fit --data a.jsonl.gz b.jsonl --out localizer.json --cache DIR
+    python -m ffr_core.localization.fit --data a.jsonl.gz ffr_core/data/sample \
+        --out ffr_core/data/localizer.json --cache DIR
 
-Needs torch and scikit-learn (extra `dev`). Every file weighs the same. Examples of one query: its
-whole dialogue, sometimes another dialogue, its gold fragment, and fragments near the query anywhere
-in the file, most of which do not answer. Calibration (gate, relevance, images) is fitted on turns
-that the networks did not see: two folds of dialogues.
+Needs torch and scikit-learn (extra `dev`). Every file or folder that is named is one set, and all
+sets weigh the same. Examples of one query: its whole dialogue, sometimes another dialogue, its gold
+fragment, and fragments near the query anywhere in the set, most of which do not answer. The gate,
+P(more than `LONG` turns answer), reads the form of the query and the length of turns, not the
+networks; it feeds relevance and says how close to the best turn others must come. Relevance and
+images are fitted on turn probabilities of networks that did not see the dialogue (two folds).
 
 Shapes: N rows, F features, H hidden units.
 """
@@ -40,7 +43,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 LONG = 8
-"""Gold selections of more turns than this teach the network for whole stretches."""
+"""Gold selections of more turns than this are stretches: they teach the network `many`, which reads
+requests for a summary, and the gate; shorter ones teach the network `few`."""
 OTHER = 0.25
 """Share of the queries that are also asked of another dialogue."""
 NEAREST, PICKED = 20, 5
@@ -48,11 +52,11 @@ NEAREST, PICKED = 20, 5
 TOP, RATE = 12, 0.03
 """Rows that train: gold, the best by either signal, and this share of the rest."""
 RULES = {
-    "turns": {"every": 0.2, "best": 0.1},
+    "turns": {"every": 0.15, "best": 0.1, "share": 0.9},
     "whole": {"every": 0.1, "best": 0.1},
     "images": {"every": 0.3, "best": 0.2},
 }
-"""Thresholds of `selection.above`."""
+"""Thresholds of `selection.above`; chosen by cross-validation over dialogues of the fitted sets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -253,16 +257,17 @@ def main() -> None:
     from ffr_core.embedding.sentence import E5Encoder
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--data", nargs="+", required=True, help="corpus files with gold queries")
+    parser.add_argument("--data", nargs="+", required=True, help="files or folders, a set each")
     parser.add_argument("--out", type=Path, required=True, help="where the numbers go (JSON)")
     parser.add_argument("--cache", required=True, help="folder for embeddings")
-    parser.add_argument("--most-queries", type=int, default=1500, help="queries read of a file")
+    parser.add_argument("--most-queries", type=int, default=1500, help="queries read of a set")
     arguments = parser.parse_args()
     encoder = CachedEncoder(E5Encoder(), arguments.cache)
     reader = FeatureReader(encoder)
     examples: list[Example] = []
     for source, path in enumerate(arguments.data):
-        dialogues = list(read_jsonl(path))
+        files = sorted(Path(path).glob("*.jsonl")) if Path(path).is_dir() else [path]
+        dialogues = [dialogue for file in files for dialogue in read_jsonl(file)]
         examples += examples_of(dialogues, reader, encoder, source, arguments.most_queries)
         print(f"{path}: {len(examples)} examples so far")
     record = fit(examples)

@@ -5,7 +5,6 @@ Shapes: N turns of the scope, D embedding, K background lines.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from ffr_core.localization.features import (
 )
 from ffr_core.localization.terms import QueryForm, named_speakers
 from ffr_core.passages import passage_of
+from ffr_core.recent import KEPT_SECONDS, Recent
 from ffr_core.types import Dialogue, Passage, PassageEvidence
 
 if TYPE_CHECKING:
@@ -65,13 +65,20 @@ class DialogueMemory:
 class FeatureReader:
     """Features of the turns of a scope; safe to share between threads."""
 
-    def __init__(self, encoder: Encoder, dialogues_kept: int = 32) -> None:
-        """Keep the encoder; `dialogues_kept` dialogues stay in memory between calls."""
+    def __init__(
+        self, encoder: Encoder, dialogues_kept: int = 32, lifetime: float = KEPT_SECONDS
+    ) -> None:
+        """Keep the encoder.
+
+        Args:
+            encoder: Of turns and queries.
+            dialogues_kept: Dialogues that stay in memory between calls.
+            lifetime: Seconds that one stays there at most; a deleted dialogue is gone by then.
+        """
         self._encoder = encoder
-        self._memories: OrderedDict[int, DialogueMemory] = OrderedDict()
-        self._queries: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._memories: Recent[int, DialogueMemory] = Recent(dialogues_kept, lifetime)
+        self._queries: Recent[str, NDArray[np.float32]] = Recent(_QUERIES_KEPT, lifetime)
         self._backgrounds: dict[bool, Background] = {}
-        self._dialogues_kept = dialogues_kept
         self._lock = Lock()
 
     def columns(
@@ -100,18 +107,16 @@ class FeatureReader:
     def _memory(self, dialogue: Dialogue) -> DialogueMemory:
         memory = self._memories.get(id(dialogue))
         if memory is None or memory.dialogue is not dialogue:
-            memory = self._memories[id(dialogue)] = DialogueMemory(dialogue)
-            while len(self._memories) > self._dialogues_kept:
-                self._memories.popitem(last=False)
-        self._memories.move_to_end(id(dialogue))
+            memory = DialogueMemory(dialogue)
+            self._memories.put(id(dialogue), memory)
         return memory
 
     def _query_vector(self, query: str) -> NDArray[np.float32]:
-        if query not in self._queries:
-            self._queries[query] = self._encoder.encode_queries([query])[0]
-            while len(self._queries) > _QUERIES_KEPT:
-                self._queries.popitem(last=False)
-        return self._queries[query]
+        vector_D = self._queries.get(query)
+        if vector_D is None:
+            vector_D = self._encoder.encode_queries([query])[0]
+            self._queries.put(query, vector_D)
+        return vector_D
 
     def _background(self, joined: bool) -> Background:
         if joined not in self._backgrounds:

@@ -4,9 +4,10 @@
         --chat ffr_core/data/sample/zh.jsonl --crowd channel.jsonl.gz \
         --cache DIR --out ffr_core/data/segmentation/weights.json
 
-`--linear` sets have contiguous gold fragments and are read without their times, `--chat` sets have
-returning topics and are read with and without them, `--crowd` sets are channels where turns address
-one another. A set weighs as the square root of the number of its boundaries.
+`FILE:N` stands for the first N dialogues of a file. `--linear` sets have contiguous gold fragments
+and are read without their times, `--chat` sets have returning topics and are read with and without
+them, `--crowd` sets are channels where turns address one another. A set weighs as the square root
+of the number of its boundaries.
 
 Shapes: N rows, F features; see the modules that make the features for theirs.
 """
@@ -18,6 +19,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -271,6 +273,14 @@ def _kinds_record(kinds: Kinds) -> dict[str, Any]:
     }
 
 
+def first_dialogues(name: str) -> list[Dialogue]:
+    """Dialogues of `FILE`, or the first N of `FILE:N`."""
+    path, _, number = name.rpartition(":")
+    if path and number.isdecimal():
+        return list(islice(read_jsonl(path), int(number)))
+    return list(read_jsonl(name))
+
+
 def main() -> None:
     """Read, embed, fit, write."""
     from ffr_core.embedding.cache import CachedEncoder
@@ -278,14 +288,14 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description="Fit the shipped segmentation weights.")
     for kind in ("linear", "chat", "crowd"):
-        parser.add_argument(f"--{kind}", type=Path, action="append", default=[])
+        parser.add_argument(f"--{kind}", metavar="FILE[:N]", action="append", default=[])
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     encoder = CachedEncoder(E5Encoder(threads=1), args.cache)
-    linear = [examples(list(read_jsonl(path)), encoder, True) for path in args.linear]
-    chats = [dialogue for path in args.chat for dialogue in read_jsonl(path)]
-    crowds = [dialogue for path in args.crowd for dialogue in read_jsonl(path)]
+    linear = [examples(first_dialogues(name), encoder, True) for name in args.linear]
+    chats = [dialogue for name in args.chat for dialogue in first_dialogues(name)]
+    crowds = [dialogue for name in args.crowd for dialogue in first_dialogues(name)]
     timed, untimed = examples(chats, encoder, False), examples(chats, encoder, True)
     sets = [*linear, timed, untimed]
     channels = [*examples(crowds[::2], encoder, True), *examples(crowds[1::2], encoder, False)]

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def benchmarks() -> list[str]:
     """Names of the modules that are benchmarks."""
     modules = (module.name for module in pkgutil.iter_modules(jobs.bench.__path__))
-    return sorted(name for name in modules if name not in ("__main__", "common"))
+    return sorted(name for name in modules if name not in ("__main__", "common", "trl_peer"))
 
 
 if __name__ == "__main__":

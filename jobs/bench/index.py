@@ -7,9 +7,6 @@ the sink part are random: it measures writing, not embedding.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -102,24 +99,21 @@ def _sink(dialogues: list[Dialogue], rows: int, profile: str) -> dict[str, float
 
 
 def _job(sample: Path, profile: str) -> dict[str, Any]:
-    """`ffrs index` over the sample corpus on a Ray of its own, then once more."""
+    """The whole index job over the sample corpus on a Ray of its own, then once more."""
+    from jobs.index_corpus import IndexJobConfig
+    from jobs.index_corpus import run as run_job
+
     with tempfile.TemporaryDirectory(prefix="ffrs-bench-") as home:
-        command = [sys.executable, "-m", "jobs.cli", "index", str(sample), "--home", home]
-        command += ["--profile", profile, "--json"]
-        first, again = (
-            json.loads(
-                subprocess.run(
-                    command, capture_output=True, text=True, check=True
-                ).stdout.splitlines()[-1]
-            )
-            for _ in range(2)
-        )
+        config = IndexJobConfig(input=(str(sample),), home=home, profile=profile)
+        first, again = run_job(config), run_job(config)
     return {
         "dialogues": first["read"],
         "turns": first["turns"],
         "fragments": first["fragments"],
+        "tokens": first["tokens"],
         "seconds": first["seconds"],
         "turns_per_second": round(first["turns"] / first["seconds"], 1),
+        "tokens_per_second": first["tokens_per_second"],
         "seconds_when_unchanged": again["seconds"],
     }
 

@@ -4,12 +4,14 @@ import logging
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from index_items import DIM, say, vector_of
 
-from ffr_core.errors import BusyError, ConfigError
+from ffr_core.errors import BusyError, ConfigError, FfrError
 from ffr_core.index import milvus, milvus_connection
+from ffr_core.index.lite import release_child, start_child
 from ffr_core.index.milvus import MilvusIndex
 from ffr_core.index.milvus_connection import check_server_version
 from ffr_core.index.milvus_schema import PASSAGES, build_schema, layout_for
@@ -42,6 +44,38 @@ def test_a_second_opener_gets_one_sentence_and_harms_nothing(tmp_path):
     second = open_lite(tmp_path / "i.db")
     assert second.search("t", vector_of("x"), "bus", Filters(), 5)[0].dialogue_id == "d"
     second.close()
+
+
+def slow_child(folder, seconds):
+    """The library's folder of binaries with a child that takes its time to listen."""
+    from ffr_core.index.lite import _manager
+
+    assert _manager()
+    from milvus_lite.server import BIN_PATH
+
+    for item in Path(BIN_PATH).iterdir():
+        (folder / item.name).symlink_to(item)
+    (folder / "milvus").unlink()
+    (folder / "milvus").write_text(f'#!/bin/sh\nsleep {seconds}\nexec "{BIN_PATH}/milvus" "$@"\n')
+    (folder / "milvus").chmod(0o755)
+    return str(folder)
+
+
+def test_a_child_that_starts_slowly_is_waited_for(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("BIN_PATH", slow_child(tmp_path / "bin", 1.5))
+    index = open_lite(tmp_path / "i.db")
+    index.upsert("t", say("d", "red bus"), "p")
+    assert index.stats("t").dialogues == 1
+    index.close()
+
+
+def test_a_child_that_never_listens_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("BIN_PATH", slow_child(tmp_path / "bin", 20))
+    with pytest.raises(FfrError, match="does not listen after 1 s"):
+        start_child(tmp_path / "i.db", timeout=1.0)
+    release_child(tmp_path / "i.db")
 
 
 def test_a_killed_owner_leaves_a_usable_file(tmp_path):

@@ -40,3 +40,17 @@ def service():
     """`ffrs serve` with its own Ray, three keys and a small corpus."""
     with running_service() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def a(service):
+    """A client with the key of tenant A."""
+    with service.client("a") as http:
+        yield http
+
+
+@pytest.fixture(scope="session")
+def b(service):
+    """A client with the key of tenant B."""
+    with service.client("b") as http:
+        yield http

@@ -105,3 +105,27 @@ def test_the_command_writes_json(data, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(out.read_text())["queries"] == 3
     assert "recall" in done.stdout
+
+
+def test_a_profile_with_ocr_reads_the_pictures_for_every_part(tmp_path, monkeypatch):
+    turns = [{"turn_id": i, "speaker": "Ana", "text": f"number {i}"} for i in range(6)]
+    turns[4] |= {"text": "", "images": [{"image_id": 0, "uri": "p1.png"}]}
+    query = {"query": "dentist invoice 42.50", "utt_ids": [], "img_ids": [0], "fragment": 1}
+    dialogue = {"dialogue_id": "d", "turns": turns, "fragments": [[0, 1, 2], [3, 4, 5]]}
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps({**dialogue, "queries": [query]}))
+    opened = []
+    monkeypatch.setattr(
+        "ffr_core.ocr.OcrReader.read",
+        lambda self, uri: opened.append(uri) or "dentist invoice total 42.50",
+    )
+    plain = profile(tmp_path, "exact")
+    blind = evaluate_file(path, plain)
+    assert opened == []
+    with open(plain, "a") as file:
+        file.write("[ocr]\nenabled = true\n")
+    seeing = evaluate_file(path, plain)
+    assert opened == [str(tmp_path / "p1.png")]
+    assert seeing["recall"]["recall@1"] == 1
+    assert seeing["corpus"]["recall"] == 1
+    assert seeing["selection"]["image"]["f1"] >= blind["selection"]["image"]["f1"]

@@ -122,16 +122,21 @@ def test_the_second_run_does_nothing_and_an_edit_touches_one_dialogue(place):
     write(place.corpus / "b.jsonl", records[3:])
     first = place.run()
     assert (first["indexed"], first["turns"]) == (6, sum(6 + i for i in range(6)))
+    assert first["tokens"] >= 7 * first["turns"]  # a speaker and six words a turn
+    assert first["tokens_per_second"] > 0
+    assert f"the encoder read {first['tokens']} tokens" in describe(first)
     before = place.rows()
 
     again = place.run(stages="separate")
     assert (again["unchanged"], again["fragments"], again["passages"]) == (6, 0, 0)
+    assert again["tokens"] == 0
     assert_same(place.rows(), before)
 
     records[1]["turns"] = records[1]["turns"][:2]
     write(place.corpus / "a.jsonl", records[:3])
     edited = place.run(stages="separate")
     assert (edited["updated"], edited["unchanged"], edited["passages"]) == (1, 5, 2)
+    assert 0 < edited["tokens"] < first["tokens"]
     rows, headers = place.rows()
     (place.corpus.parent / "fresh").mkdir()
     fresh = Place(place.corpus.parent / "fresh")

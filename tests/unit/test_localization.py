@@ -41,6 +41,9 @@ def test_hand_worked_selection():
     assert above([0.15, 0.05, 0.12], every=0.2, best=0.16) == []
     assert above([0.15, 0.25, 0.2], every=0.2, best=0.1) == [1, 2]
     assert above([], every=0.2, best=0.1) == []
+    assert above([0.6, 0.25, 0.5], every=0.2, best=0.1) == [0, 1, 2]
+    assert above([0.6, 0.25, 0.5], every=0.2, best=0.1, share=0.8) == [0, 2]
+    assert above([0.6, 0.25, 0.5], every=0.55, best=0.1, share=0.8) == [0]
 
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.floats(0, 1), st.floats(0, 1))
@@ -50,6 +53,11 @@ def test_selection_takes_all_above_and_at_most_one_below(values, every, best):
     below = [i for i in chosen if values[i] < every]
     assert len(below) <= 1
     assert all(values[i] == max(values) >= best for i in below)
+
+
+@given(st.lists(st.floats(0, 1), max_size=12), st.floats(0, 1), st.floats(0, 1))
+def test_a_larger_share_only_leaves_out(values, every, share):
+    assert set(above(values, every, 0.1, share)) <= set(above(values, every, 0.1))
 
 
 def test_the_answering_turn_is_the_most_likely(localizer):
@@ -91,6 +99,22 @@ def test_stored_vectors_replace_encoding():
     np.testing.assert_allclose(
         list(plain.utterances.values()), list(given_.utterances.values()), atol=1e-6
     )
+
+
+def test_what_was_read_of_a_dialogue_is_read_again_after_its_lifetime():
+    class Counting(HashingEncoder):
+        encoded = 0
+
+        def encode_passages(self, passages):
+            self.encoded += sum(bool(passage.turn_ids) for passage in passages)
+            return super().encode_passages(passages)
+
+    encoder = Counting()
+    for lifetime, encoded in ((60.0, 6), (0.0, 18)):
+        localizer = EmbeddingLocalizer(encoder, lifetime=lifetime)
+        for _ in range(2):
+            localizer.localize("invoice of the dentist", CHAT)
+        assert encoder.encoded == encoded
 
 
 def test_odd_texts_do_not_break_it(localizer):

@@ -1,7 +1,9 @@
 import numpy as np
 
+from ffr_core.embedding.cache import CachedEncoder
 from ffr_core.embedding.hashing import HashingEncoder
 from ffr_core.embedding.memo import MemoEncoder
+from ffr_core.embedding.wrapped import tokens_read
 from ffr_core.types import Image, Passage
 
 
@@ -40,3 +42,21 @@ def test_a_full_memory_starts_over_and_stays_right():
 
 def test_no_passage():
     assert MemoEncoder(Counting()).encode_passages([]).shape == (0, HashingEncoder().dim)
+
+
+def test_tokens_are_those_that_the_encoder_really_read(tmp_path):
+    memo = MemoEncoder(CachedEncoder(HashingEncoder(), tmp_path))
+    passages = [Passage(text="one two"), Passage(text="three"), Passage(text="one two")]
+    memo.encode_passages(passages)
+    assert tokens_read(memo) == 3
+    memo.encode_passages(passages)
+    assert tokens_read(memo) == 3
+    memo.encode_queries(["four five"])
+    assert tokens_read(memo) == 5
+    again = MemoEncoder(CachedEncoder(HashingEncoder(), tmp_path))
+    again.encode_passages(passages)
+    assert tokens_read(again) == 0
+
+
+def test_an_encoder_that_does_not_count_has_read_nothing():
+    assert tokens_read(object()) == 0

@@ -62,3 +62,30 @@ def test_deleting_removes_every_content_and_forgets_it(storage):
     with pytest.raises(NotFoundError):
         payloads.get("t", names[1])
     assert [key.split("/")[-1] for key in storage.list()] == [f"{other.split('/')[1]}.json.zst"]
+
+
+class Counting(LocalStorage):
+    reads = 0
+
+    def read(self, key):
+        self.reads += 1
+        return super().read(key)
+
+
+def test_a_dialogue_stays_unpacked_for_its_lifetime_or_until_it_is_forgotten(tmp_path):
+    now, storage = [0.0], Counting(tmp_path)
+    payloads = PayloadStore(storage, lifetime=10, clock=lambda: now[0])
+    name = payloads.put(PLAIN, "t")
+    for _ in range(2):
+        payloads.get("t", name)
+    assert storage.reads == 1
+    payloads.forget("u", "a/b")
+    payloads.forget("t", "a")
+    payloads.get("t", name)
+    assert storage.reads == 1
+    payloads.forget("t", "a/b")
+    payloads.get("t", name)
+    assert storage.reads == 2
+    now[0] = 10.0
+    payloads.get("t", name)
+    assert storage.reads == 3

@@ -1,4 +1,4 @@
-"""The search of the ingress with scripted workers: events, retries, deadlines, caches."""
+"""The search of the ingress with scripted workers: events, retries, deadlines, known queries."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ import pytest
 
 from ffr_core.errors import NotFoundError
 from ffr_core.types import Candidate, Dialogue, Filters, Fragment, Localization, Passage, Turn
-from serve.caching import PayloadCache, PrimedEncoder
+from serve.caching import PrimedEncoder
 from serve.problems import Problem
 from serve.search import Progress, Searcher, SearchPlan, make_groups
 from serve.workers import Recall
@@ -49,7 +49,7 @@ def searcher(candidates, localize, store=None, **numbers):
     return Searcher(
         recall=recall,
         localize=localize,
-        payloads=PayloadCache(store or Store(), 10, 60),
+        payloads=store or Store(),
         min_relevance=0.0,
         **{**defaults, **numbers},
     )
@@ -189,26 +189,6 @@ def test_nothing_found_is_a_complete_answer():
     items, progress = run(searcher([], all_found))
     assert items == []
     assert not progress.partial
-
-
-def test_the_cache_forgets_by_age_by_size_and_on_demand():
-    now, store = [0.0], Store()
-    cache = PayloadCache(store, capacity=2, lifetime=10, clock=lambda: now[0])
-    cache.get("t", "a")
-    cache.get("t", "a")
-    assert store.reads == 1
-    cache.get("other", "a")
-    assert store.reads == 2
-    now[0] = 11
-    cache.get("t", "a")
-    assert store.reads == 3
-    cache.get("t", "b")
-    cache.get("t", "c")
-    cache.get("t", "a")
-    assert store.reads == 6
-    cache.drop("t", "a")
-    cache.get("t", "a")
-    assert store.reads == 7
 
 
 def test_a_primed_query_needs_no_model():

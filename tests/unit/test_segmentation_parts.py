@@ -21,7 +21,13 @@ from ffr_core.segmentation.linear import (
 from ffr_core.segmentation.replies import follow, link_features
 from ffr_core.segmentation.similarity import block_cosines, centered, cumulated, depths, z_scores
 from ffr_core.segmentation.threads import best_clusters, pair_features, pair_matrix
-from ffr_core.segmentation.training import Example, _link_gradient, fit_links, fit_logistic
+from ffr_core.segmentation.training import (
+    Example,
+    _link_gradient,
+    first_dialogues,
+    fit_links,
+    fit_logistic,
+)
 from ffr_core.segmentation.weights import LinkScorer
 from ffr_core.types import Dialogue, Turn
 
@@ -239,3 +245,11 @@ def test_logistic_fit_recovers_its_weights():
     assert model.probabilities(model.names, features) == pytest.approx(
         1 / (1 + np.exp(-odds)), abs=0.05
     )
+
+
+def test_a_file_may_name_its_first_dialogues(tmp_path):
+    path = tmp_path / "set.jsonl"
+    turn = '{"turn_id": 0, "speaker": "Ana", "text": "hi"}'
+    path.write_text("".join(f'{{"dialogue_id": "{i}", "turns": [{turn}]}}\n' for i in range(3)))
+    assert [d.dialogue_id for d in first_dialogues(f"{path}:2")] == ["0", "1"]
+    assert len(first_dialogues(str(path))) == 3

@@ -1,0 +1,191 @@
+"""LoRA adapters on the language model only: attach, save as a plain PEFT folder, load, hash.
+
+The vision tower stays frozen and untouched (Source: Sec 6.2, ViT frozen, authors' setting), also
+because serving engines ignore adapters of a vision tower. A folder written here holds
+`adapter_config.json` and `adapter_model.safetensors` and loads with `PeftModel.from_pretrained`
+anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from ffr_core.config import Config
+from ffr_core.errors import InputError, NotFoundError
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+TARGET_MODULES = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
+"""Linear layers that get an adapter. The ViT of Qwen2.5-VL has leaves of the same names, so the
+path must be part of the pattern."""
+
+_LANGUAGE_KEY = re.compile(rf"{TARGET_MODULES}\.lora_[AB]\.weight")
+_WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+class LoraSettings(Config):
+    """`[lora]`: size of the adapter. Source: rank 8 and alpha 32 are the authors' setting."""
+
+    rank: int = Field(default=8, ge=1)
+    """Rank of the update."""
+    alpha: int = Field(default=32, ge=1)
+    """Scale; the update is multiplied by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before the update; 0 makes N workers equal to one (our reading: not stated)."""
+
+
+def attach(model: PreTrainedModel, settings: LoraSettings, name: str = "default") -> PeftModel:
+    """Freeze a model and add a fresh adapter to its language half; the output stays as it was.
+
+    Args:
+        model: Qwen2-VL or a relative whose text half is named `language_model`.
+        settings: Size of the adapter.
+        name: Name of the adapter inside the returned model.
+
+    Raises:
+        InputError: The model has no layer that matches `TARGET_MODULES`.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    if not any(re.fullmatch(TARGET_MODULES, key) for key, _ in model.named_modules()):
+        raise InputError(
+            f"{type(model).__name__} has no layer that matches {TARGET_MODULES!r};"
+            " use a Qwen2-VL or Qwen2.5-VL model"
+        )
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=TARGET_MODULES,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config, adapter_name=name)
+
+
+def save_adapter(model: PeftModel, name: str, folder: Path | str) -> Path:
+    """Write one adapter as a plain PEFT folder; a reader sees the old folder or the new one.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: The adapter holds a weight outside the language model.
+        NotFoundError: The model has no adapter of that name.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    if name not in model.peft_config:
+        raise NotFoundError(
+            f"the model has no adapter {name!r}; it has {sorted(model.peft_config)}"
+        )
+    weights = adapter_weights(model, name)
+    _check_keys(weights, f"adapter {name!r}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    save_file(weights, fresh / _WEIGHTS, metadata={"format": "pt"})
+    _write_config(model.peft_config[name].to_dict(), fresh / _CONFIG)
+    replace_folder(fresh, folder)
+    return folder
+
+
+def adapter_weights(model: PeftModel, name: str) -> dict[str, torch.Tensor]:
+    """The adapter's weights in PEFT's file naming, contiguous on the CPU."""
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
+    return {key: value.detach().cpu().contiguous() for key, value in state.items()}
+
+
+def load_adapter(
+    model: PreTrainedModel | PeftModel, folder: Path | str, name: str, trainable: bool
+) -> PeftModel:
+    """Add the adapter of a folder to a model under a name; the first one becomes active.
+
+    Args:
+        model: A base model, or one that has adapters already.
+        folder: A PEFT folder.
+        name: A name that the model does not use yet.
+        trainable: Whether its weights get gradients.
+
+    Raises:
+        NotFoundError: The folder is not a PEFT folder.
+        InputError: The name is taken, or the folder holds weights outside the language model.
+    """
+    from peft import PeftModel
+    from safetensors import safe_open
+
+    folder = Path(folder)
+    _require(folder)
+    with safe_open(folder / _WEIGHTS, "pt") as weights:
+        _check_keys(weights.keys(), str(folder))
+    if not isinstance(model, PeftModel):
+        return PeftModel.from_pretrained(
+            model, str(folder), adapter_name=name, is_trainable=trainable
+        )
+    if name in model.peft_config:
+        raise InputError(f"the model already has an adapter {name!r}; choose a fresh name")
+    model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
+    return model
+
+
+def adapter_hash(folder: Path | str) -> str:
+    """Hash (16 hex) of an adapter's weights and settings; where it lies does not matter."""
+    folder = Path(folder)
+    _require(folder)
+    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    settings = {key: config.get(key) for key in ("r", "lora_alpha", "target_modules", "peft_type")}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    with (folder / _WEIGHTS).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def replace_folder(fresh: Path, folder: Path) -> None:
+    """Move a finished folder into place, over an older one if there is one."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(fresh, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_config(config: dict[str, Any], path: Path) -> None:
+    values = {
+        key: sorted(value) if isinstance(value, set) else value for key, value in config.items()
+    }
+    values["inference_mode"] = True
+    path.write_text(json.dumps(values, indent=2, sort_keys=True, default=str) + "\n", "utf-8")
+
+
+def _check_keys(keys: Any, where: str) -> None:
+    foreign = sorted(key for key in keys if not _LANGUAGE_KEY.fullmatch(key))
+    if foreign:
+        raise InputError(
+            f"{where} holds {len(foreign)} weights outside the language model, such as"
+            f" {foreign[0]!r}; adapters of this project train the language half only"
+        )
+
+
+def _require(folder: Path) -> None:
+    for name in (_CONFIG, _WEIGHTS):
+        if not (folder / name).is_file():
+            raise NotFoundError(
+                f"{folder} has no {name}; give a PEFT folder, as written by a training job"
+            )

@@ -1,0 +1,179 @@
+"""Ask an engine for JSON, check every answer, ask again with the problem named, then give up.
+
+An `Assignment` is one prompt with its own check. An answer that fails is asked for again with
+another seed and the problem; after the last attempt it comes back as a `Refusal`, which belongs in
+the dead letter. The order of the results is that of the assignments.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+from ffr_core.generation import GenerationRequest, Message, Sampling
+from ffr_core.protocols import Engine
+
+T = TypeVar("T")
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
+_END_TOKEN = re.compile(r"<\|(?:im_end|endoftext|eot_id)\|>\s*$")
+JSON_STRING = r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))+"'
+"""A JSON string of at least one character, for grammars."""
+
+
+class AnswerError(ValueError):
+    """An answer breaks a rule; `reason` is a stable word for counts and dead letters."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment(Generic[T]):
+    """One question to the engine."""
+
+    key: str
+    """Names it in request ids and dead letters."""
+    messages: tuple[Message, ...]
+    check: Callable[[Any], T]
+    """Parsed JSON -> result; raises AnswerError."""
+    grammar: str | None = None
+    """Regular expression of a well-formed answer, for engines that decode under one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """No valid answer after all attempts."""
+
+    key: str
+    reason: str
+    """Of the last attempt."""
+    message: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers(Generic[T]):
+    """Results in the order of the assignments."""
+
+    results: tuple[T | Refusal, ...]
+    faults: Mapping[str, int] = field(default_factory=dict)
+    """Answers that failed, by reason, retried ones included."""
+
+
+def ask(
+    engine: Engine,
+    assignments: Sequence[Assignment[T]],
+    *,
+    retry_text: str,
+    sampling: Sampling,
+    max_attempts: int = 3,
+) -> Answers[T]:
+    """Ask until every assignment has a valid answer or `max_attempts` are used up.
+
+    Args:
+        engine: Answers the requests.
+        assignments: What to ask.
+        retry_text: Follows the failed answer; `$problem` in it is replaced by what was wrong.
+        sampling: Of the first attempt; each retry has its own seed, and a sampling temperature of
+            at least 0.3, so that a greedy engine does not repeat itself.
+        max_attempts: Answers asked for in all.
+    """
+    results: list[T | Refusal | None] = [None] * len(assignments)
+    faults: Counter[str] = Counter()
+    open_numbers = list(range(len(assignments)))
+    messages = [assignment.messages for assignment in assignments]
+    for attempt in range(max_attempts):
+        requests = [
+            GenerationRequest(
+                request_id=f"{assignments[n].key}/{attempt}",
+                messages=messages[n],
+                sampling=_sampling(sampling, attempt, n),
+                grammar=assignments[n].grammar,
+            )
+            for n in open_numbers
+        ]
+        failed: list[int] = []
+        for n, completion in zip(open_numbers, engine.generate(requests), strict=True):
+            try:
+                if completion.error:
+                    raise AnswerError("engine_error", completion.error)
+                if completion.finish_reason == "length":
+                    raise AnswerError("too_long", "the answer was cut off; it must be shorter")
+                results[n] = assignments[n].check(parse_json(completion.text))
+            except AnswerError as error:
+                faults[error.reason] += 1
+                results[n] = Refusal(
+                    key=assignments[n].key,
+                    reason=error.reason,
+                    message=str(error),
+                    attempts=attempt + 1,
+                )
+                failed.append(n)
+                messages[n] = (
+                    *assignments[n].messages,
+                    Message(role="assistant", parts=(completion.text or "(no answer)",)),
+                    Message(role="user", parts=(retry_text.replace("$problem", str(error)),)),
+                )
+        open_numbers = failed
+        if not failed:
+            break
+    assert all(result is not None for result in results)
+    return Answers(
+        results=tuple(result for result in results if result is not None), faults=dict(faults)
+    )
+
+
+def parse_json(text: str) -> Any:
+    """The JSON object of an answer; thoughts, code fences and words around it are left out.
+
+    Raises:
+        AnswerError: `not_json`.
+    """
+    text = _END_TOKEN.sub("", _THOUGHT.sub("", text)).strip()
+    start = text.find("{")
+    if start >= 0:
+        try:
+            return json.JSONDecoder().raw_decode(text[start:])[0]
+        except (json.JSONDecodeError, RecursionError):
+            pass
+    raise AnswerError(
+        "not_json", "the answer holds no JSON object; answer with one and nothing else"
+    )
+
+
+def listed(answer: Any, key: str) -> list[Mapping[str, Any]]:
+    """The list of objects under `key`; AnswerError `bad_shape` for anything else."""
+    items = answer.get(key) if isinstance(answer, Mapping) else None
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        raise AnswerError(
+            "bad_shape", f"the answer must be an object with a list {key!r} of objects"
+        )
+    return items
+
+
+def text_of(item: Mapping[str, Any], key: str) -> str:
+    """A text that is not blank; AnswerError `empty_text` for anything else."""
+    value = item.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise AnswerError("empty_text", f"{key!r} is missing or blank in {_short(item)}")
+    return " ".join(value.split())
+
+
+def _short(item: Mapping[str, Any]) -> str:
+    names = {key: item[key] for key in ("source", "id", "fragment") if key in item}
+    return json.dumps(names, ensure_ascii=False) if names else "an entry"
+
+
+def _sampling(sampling: Sampling, attempt: int, number: int) -> Sampling:
+    if attempt == 0:
+        return sampling
+    return replace(
+        sampling,
+        sampling_temperature=max(0.3, sampling.sampling_temperature),
+        seed=None if sampling.seed is None else sampling.seed + 1_000_003 * attempt + number,
+    )

@@ -1,0 +1,28 @@
+"""Content words of a text, English and Chinese: what tags are made of and negatives compared by."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+from ffr_core.index.bm25 import tokenize
+
+
+@cache
+def stop_words() -> frozenset[str]:
+    """The shipped list of words that say nothing about a topic."""
+    path = resources.files("ffr_core") / "data" / "chatlog" / "stop_words.txt"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+
+
+def content_words(text: str) -> list[str]:
+    """Lower-cased words (jieba words for Chinese) in order, without stop words and numbers.
+
+    A single Latin letter and a single Chinese character say too little and are left out too.
+    """
+    return [
+        word
+        for word in tokenize(text)
+        if len(word) > 1 and word not in stop_words() and not word.isdigit()
+    ]

@@ -1,0 +1,206 @@
+"""FEM on a Qwen2-VL backbone (GME-Qwen2-VL is one): the last token's state, scaled to unit norm.
+
+The model is loaded as plain Qwen2-VL, without the remote code of GME; its template is written here:
+an instruction as system message, the content as user message, then the assistant's opening and one
+end-of-text token, whose last hidden state is the vector. Source: Sec 5.3; GME's template.
+
+Shapes: B batch, L tokens, D embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ffr_core.generation import Message
+from ffr_core.markup import escape
+from ffr_core.types import Image, Passage
+
+if TYPE_CHECKING:
+    import PIL.Image
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ffr_core.engine.inputs import EncodedPrompt, PromptEncoder
+
+POOL_TOKEN = "<|endoftext|>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FemTemplate:
+    """Instructions of the two roles, and how long a content may be."""
+
+    query_instruction: str = "Find the dialogue fragment that answers the query."
+    passage_instruction: str = "You are a helpful assistant."
+    max_tokens: int = 2048
+
+
+class FemInputs:
+    """Queries and passages to model inputs."""
+
+    def __init__(self, encoder: PromptEncoder, template: FemTemplate) -> None:
+        """`encoder` reads pictures and applies the chat template."""
+        self._encoder, self._template = encoder, template
+        self._pool_id = int(encoder.tokenizer.convert_tokens_to_ids(POOL_TOKEN))
+
+    def query(self, text: str) -> EncodedPrompt:
+        """Inputs of a query."""
+        return self._encode(self._template.query_instruction, text, ())
+
+    def passage(self, passage: Passage) -> EncodedPrompt:
+        """Inputs of a passage: its pictures, then its text; the end of a long text is cut."""
+        return self._encode(self._template.passage_instruction, passage.text, passage.images)
+
+    def _encode(self, instruction: str, text: str, images: tuple[Image, ...]) -> EncodedPrompt:
+        tokenizer, limit = self._encoder.tokenizer, self._template.max_tokens
+        # Cut long texts before the tokenizer sees them.
+        prompt = self._prompt(instruction, text[: limit * 24], images)
+        while len(prompt.input_ids) >= limit and text:
+            ids = tokenizer(text[: limit * 24], add_special_tokens=False)["input_ids"]
+            kept = len(ids) - (len(prompt.input_ids) + 1 - limit)
+            text = tokenizer.decode(ids[: max(0, min(kept, len(ids) - 1))])
+            prompt = self._prompt(instruction, text, images)
+        return replace(
+            prompt,
+            input_ids=[*prompt.input_ids, self._pool_id],
+            mm_token_type_ids=[*prompt.mm_token_type_ids, 0],
+        )
+
+    def _prompt(self, instruction: str, text: str, images: tuple[Image, ...]) -> EncodedPrompt:
+        return self._encoder.encode(
+            [
+                Message(role="system", parts=(instruction,)),
+                Message(role="user", parts=(*images, escape(text))),
+            ]
+        )
+
+
+def last_token_vectors(model: Any, prompts: Sequence[EncodedPrompt], pad_id: int) -> Tensor:
+    """Unit vectors [B, D] in float32; padded on the left, so the last position is the pool token.
+
+    Args:
+        model: A Qwen2-VL model, with or without a PEFT adapter around it.
+        prompts: B inputs.
+        pad_id: Filler.
+    """
+    from torch.nn import functional
+
+    from ffr_core.engine.inputs import collate
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    batch = {
+        name: tensor.to(base.device) for name, tensor in collate(prompts, pad_id, "left").items()
+    }
+    states_BLD = base.model(**batch, use_cache=False).last_hidden_state
+    vectors: Tensor = functional.normalize(states_BLD[:, -1].float(), dim=-1)
+    return vectors
+
+
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Positions in batches of similar length; padded, a batch has at most `batch_tokens` tokens."""
+    batches: list[list[int]] = []
+    for position in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        widest = lengths[batches[-1][0]] if batches else 0
+        if batches and widest * (len(batches[-1]) + 1) <= batch_tokens:
+            batches[-1].append(position)
+        else:
+            batches.append([position])
+    return batches
+
+
+class FemEncoder:
+    """An `Encoder` over a Qwen2-VL folder and, usually, a trained adapter."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        images: Callable[[str], PIL.Image.Image],
+        *,
+        adapter: str | Path | None = None,
+        template: FemTemplate | None = None,
+        dtype: str = "auto",
+        device: str = "cpu",
+        max_pixels: int | None = None,
+        max_images: int | None = 8,
+        batch_tokens: int = 8192,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            path: Folder in hub layout, or a hub id.
+            images: URI to RGB picture, such as `ImageReader.open`.
+            adapter: PEFT folder, as `jobs/train_fem.py` writes it.
+            template: Instructions and length.
+            dtype: One of `engine.loading.DTYPES`.
+            device: A torch device.
+            max_pixels: Larger pictures are scaled down.
+            max_images: Further pictures of a passage are left out.
+            batch_tokens: Tokens of one forward pass.
+        """
+        from ffr_core.engine.inputs import PromptEncoder
+        from ffr_core.engine.loading import load_model, load_processor, model_fingerprint
+
+        template = template or FemTemplate()
+        encoder = PromptEncoder(load_processor(path), images, max_pixels, max_images)
+        self._inputs = FemInputs(encoder, template)
+        self._model = load_model(path, dtype, device)
+        self._dim = int(self._model.get_input_embeddings().embedding_dim)
+        self._pad_id = int(encoder.tokenizer.pad_token_id)
+        self._max_tokens, self._batch_tokens = template.max_tokens, batch_tokens
+        weights = model_fingerprint(path)
+        if adapter is not None:
+            from ffr_core.adapters import adapter_hash, load_adapter
+
+            self._model = load_adapter(self._model, adapter, "fem", trainable=False).eval()
+            weights += f":fem-{adapter_hash(adapter)}"
+        self._fingerprint = f"fem:{weights}:{dtype}:{encoder.settings}:{template}"
+        self._tokens_read = 0
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self._dim
+
+    @property
+    def max_tokens(self) -> int:
+        """Longer passages are cut."""
+        return self._max_tokens
+
+    @property
+    def fingerprint(self) -> str:
+        """Model, adapter hash, template and settings."""
+        return self._fingerprint
+
+    @property
+    def tokens_read(self) -> int:
+        """Tokens read so far, image tokens included, padding not."""
+        return self._tokens_read
+
+    def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
+        """Return [P, D], unit norm; pictures are read.
+
+        Raises:
+            InputError: A picture cannot be read.
+        """
+        return self._encode([self._inputs.passage(passage) for passage in passages])
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return [Q, D], unit norm."""
+        return self._encode([self._inputs.query(text) for text in texts])
+
+    def _encode(self, prompts: Sequence[EncodedPrompt]) -> NDArray[np.float32]:
+        import torch
+
+        vectors = np.zeros((len(prompts), self._dim), np.float32)
+        lengths = [len(prompt.input_ids) for prompt in prompts]
+        self._tokens_read += sum(lengths)
+        with torch.inference_mode() if prompts else nullcontext():
+            for batch in batches_by_length(lengths, self._batch_tokens):
+                rows = [prompts[i] for i in batch]
+                vectors[batch] = last_token_vectors(self._model, rows, self._pad_id).cpu().numpy()
+        return vectors

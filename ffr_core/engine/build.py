@@ -1,0 +1,113 @@
+"""From an `[engine]` table to an engine with its adapters, one per process for equal tables."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from ffr_core.engine.config import EngineConfig
+from ffr_core.errors import ConfigError
+from ffr_core.images import ImageReader
+from ffr_core.protocols import Engine
+
+_ENGINES: dict[str, Engine] = {}
+_LOCK = threading.Lock()
+
+
+def shared_engine(config: EngineConfig, images: ImageReader) -> Engine:
+    """Start the engine, or return the one that this process runs for the same settings."""
+    key = "\n".join(
+        [config.model_dump_json(), images.limits.model_dump_json(), str(images.s3_endpoint)]
+    )
+    with _LOCK:
+        if key not in _ENGINES:
+            _ENGINES[key] = build_engine(config, images)
+        return _ENGINES[key]
+
+
+def close_shared_engines() -> None:
+    """End all engines of `shared_engine`; the next call starts a new one."""
+    with _LOCK:
+        for engine in _ENGINES.values():
+            engine.close()
+        _ENGINES.clear()
+
+
+def build_engine(config: EngineConfig, images: ImageReader) -> Engine:
+    """Start an engine and load its adapters.
+
+    Raises:
+        ConfigError: The table lacks what its kind needs.
+        NotFoundError: No model or adapter at a path.
+    """
+    engine = _start(config, images)
+    try:
+        for name, path in config.adapters.items():
+            engine.load_adapter(name, path)
+    except Exception:
+        engine.close()
+        raise
+    return engine
+
+
+def adapter_hash(config: EngineConfig, name: str | None) -> str:
+    """Names the weights of an adapter for fingerprints; empty without one.
+
+    Raises:
+        ConfigError: The table holds no such adapter.
+    """
+    from ffr_core.engine.loading import model_fingerprint
+
+    if name is None:
+        return ""
+    if name not in config.adapters:
+        known = ", ".join(sorted(config.adapters)) or "none"
+        raise ConfigError(f"adapter {name!r} is not in [engine.adapters] ({known}); add its folder")
+    return model_fingerprint(config.adapters[name])
+
+
+def _start(config: EngineConfig, images: ImageReader) -> Engine:
+    needed = {"scripted": (), "openai": ("path", "url")}.get(config.kind, ("path",))
+    for key in needed:
+        if not getattr(config, key):
+            raise ConfigError(f"[engine] kind {config.kind!r} needs {key!r}; add it to the profile")
+    if config.kind == "scripted":
+        from ffr_core.engine.scripted import ScriptedEngine
+
+        return ScriptedEngine(config.script, images=images.open)
+    if config.kind == "openai":
+        from ffr_core.engine.openai import OpenAiEngine
+
+        return OpenAiEngine(
+            config.url,
+            config.path,
+            images.open,
+            api_key_env=config.api_key_env,
+            timeout=config.timeout,
+            max_parallel=config.max_num_seqs,
+            max_images=config.max_images,
+        )
+    names = ("dtype", "max_model_len", "max_images", "max_pixels", "max_total_pixels")
+    shared: dict[str, Any] = {name: getattr(config, name) for name in names}
+    if config.kind == "transformers":
+        from ffr_core.engine.transformers import TransformersEngine
+
+        return TransformersEngine.open(
+            config.path,
+            images.open,
+            device=config.device,
+            max_batch_tokens=config.max_batch_tokens,
+            **shared,
+        )
+    from ffr_core.engine.vllm import VllmEngine
+
+    return VllmEngine(
+        config.path,
+        images.open,
+        max_num_seqs=config.max_num_seqs,
+        max_adapters=2 * len(config.adapters),
+        max_lora_rank=config.max_lora_rank,
+        gpu_memory_utilization=config.gpu_memory_utilization,
+        tensor_parallel_size=config.tensor_parallel_size,
+        **shared,
+    )

@@ -1,0 +1,78 @@
+"""Load models and processors of the Qwen2-VL family: Qwen2-VL, Qwen2.5-VL and their like."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from ffr_core.errors import ConfigError, NotFoundError
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def load_model(path: str | Path, dtype: str = "auto", device: str = "cpu") -> Any:
+    """Load an image-text-to-text model in eval mode.
+
+    Args:
+        path: A folder in hub layout, or a hub id.
+        dtype: One of `DTYPES`; `auto` is the checkpoint's own.
+        device: A torch device, `cpu` or `cuda:0`.
+
+    Raises:
+        NotFoundError: Nothing there.
+        ConfigError: Unknown dtype, or not a model of this family.
+    """
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}")
+    wanted = dtype if dtype == "auto" else getattr(torch, dtype)
+    try:
+        model: Any = AutoModelForImageTextToText.from_pretrained(str(path), dtype=wanted)
+    except OSError as error:
+        raise NotFoundError(f"no model at {str(path)!r}; check the path: {error}") from error
+    except ValueError as error:
+        raise ConfigError(
+            f"{str(path)!r} is not an image-text-to-text model of the Qwen2-VL family: {error}"
+        ) from error
+    return model.to(device).eval()
+
+
+def load_processor(path: str | Path) -> Any:
+    """Load the processor (tokenizer and image processor) of a model folder or hub id."""
+    import transformers
+
+    auto: Any = transformers.AutoProcessor
+    try:
+        return auto.from_pretrained(str(path))
+    except OSError as error:
+        raise NotFoundError(f"no processor at {str(path)!r}; check the path: {error}") from error
+
+
+def model_fingerprint(path: str | Path) -> str:
+    """Hash of what a model folder holds: configs in full, weights by size and both ends.
+
+    A hub id that is no folder is its own fingerprint.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return str(path)
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".jinja", ".txt"):
+            content = file.read_bytes()
+        elif file.suffix in (".safetensors", ".bin"):
+            content = _both_ends(file)
+        else:
+            continue
+        digest.update(f"{file.name}:{file.stat().st_size}:".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def _both_ends(file: Path, size: int = 1 << 20) -> bytes:
+    with file.open("rb") as stream:
+        start = stream.read(size)
+        stream.seek(max(0, file.stat().st_size - size))
+        return start + stream.read(size)

@@ -1,0 +1,265 @@
+"""Any OpenAI-compatible endpoint as an engine: a hosted model, or a vLLM server that runs already.
+
+Images travel as data URLs. Sampling with log-probabilities, a grammar or banned tokens depends on
+the server: log-probabilities are what it returns, grammars are sent as vLLM's
+`structured_outputs.regex` and checked when the answer is back, banned tokens as `logit_bias`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import os
+import re
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+
+from ffr_core.errors import BusyError, ConfigError, FfrError, InputError, NotFoundError
+from ffr_core.generation import Completion, GenerationRequest, Message
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+T = TypeVar("T")
+_RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)
+
+
+class AsyncOpenAiEngine:
+    """`AsyncEngine` over `/chat/completions`; canceling a task closes its connection."""
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        images: Callable[[str], PIL.Image.Image],
+        *,
+        api_key_env: str | None = None,
+        timeout: float = 120.0,
+        max_retries: int = 3,
+        max_parallel: int = 16,
+        max_side: int = 1024,
+        max_images: int | None = None,
+        logprobs: bool = True,
+        backoff: float = 0.5,
+    ) -> None:
+        """Remember the endpoint; nothing is sent.
+
+        Args:
+            url: Up to and without `/chat/completions`, such as `http://host:8000/v1`.
+            model: The server's name for the model; an adapter's name replaces it.
+            images: URI to RGB picture; its errors stay with their request.
+            api_key_env: Environment variable with the key; secrets never stand in a file.
+            timeout: Seconds for one attempt.
+            max_retries: Further attempts after a refused connection, a time-out, 429 or 5xx.
+            max_parallel: Requests in flight.
+            max_side: Pictures are scaled down to this many pixels on the longer side.
+            max_images: Further images of a prompt are left out, their markers stay.
+            logprobs: Ask for log-probabilities; off for servers that refuse the parameter.
+            backoff: Seconds before the first retry, doubled each time.
+        """
+        headers = {}
+        if api_key_env is not None:
+            key = os.environ.get(api_key_env)
+            if not key:
+                raise ConfigError(f"environment variable {api_key_env} is empty; set the API key")
+            headers["Authorization"] = f"Bearer {key}"
+        self._url, self._model, self._images = url.rstrip("/"), model, images
+        self._headers, self._timeout = headers, timeout
+        self._max_retries, self._backoff = max_retries, backoff
+        self._max_parallel, self._max_side, self._max_images = max_parallel, max_side, max_images
+        self._logprobs = logprobs
+        self._adapters: dict[str, str] = {}
+        self._client: httpx.AsyncClient | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Endpoint, model and picture size; what the server changes behind them is not seen."""
+        return f"openai:{self._url}:{self._model}:{self._max_side}"
+
+    async def generate(self, request: GenerationRequest) -> Completion:
+        """Answer one request."""
+        if request.adapter is not None and request.adapter not in self._adapters:
+            raise NotFoundError(f"adapter {request.adapter!r} is not loaded; load it first")
+        try:
+            body = await asyncio.to_thread(self._body, request)
+            answer = await self._post("/chat/completions", body)
+            return read_answer(request, answer)
+        except FfrError as error:
+            return Completion(
+                request_id=request.request_id, text="", finish_reason="error", error=str(error)
+            )
+
+    async def load_adapter(self, name: str, path: str) -> None:
+        """Ask a vLLM server (with runtime LoRA updating on) to load a folder that it can see."""
+        if name in self._adapters:
+            raise InputError(f"adapter name {name!r} is in use; load it under a fresh name")
+        await self._post("/load_lora_adapter", {"lora_name": name, "lora_path": path})
+        self._adapters[name] = path
+
+    async def unload_adapter(self, name: str) -> None:
+        """As in `Engine`."""
+        if name not in self._adapters:
+            raise NotFoundError(f"adapter {name!r} is not loaded; nothing to unload")
+        await self._post("/unload_lora_adapter", {"lora_name": name})
+        del self._adapters[name]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
+
+    def _body(self, request: GenerationRequest) -> dict[str, Any]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "model": request.adapter or self._model,
+            "messages": self._chat(request.messages),
+            "temperature": sampling.sampling_temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_new_tokens,
+        }
+        if sampling.seed is not None:
+            body["seed"] = sampling.seed
+        if self._logprobs:
+            body["logprobs"] = True
+        if sampling.banned_token_ids:
+            body["logit_bias"] = {str(i): -100 for i in sampling.banned_token_ids}
+        if request.grammar is not None:
+            body["structured_outputs"] = {"regex": request.grammar}
+        return body
+
+    def _chat(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """Messages in the wire form; pictures as data URLs."""
+        num_images = 0
+        chat: list[dict[str, Any]] = []
+        for message in messages:
+            content: list[dict[str, Any]] = []
+            for part in message.parts:
+                if isinstance(part, str):
+                    content.append({"type": "text", "text": part})
+                elif part.uri is not None and num_images != self._max_images:
+                    num_images += 1
+                    url = data_url(self._images(part.uri), self._max_side)
+                    content.append({"type": "image_url", "image_url": {"url": url}})
+            texts = [part["text"] for part in content if part["type"] == "text"]
+            chat.append(
+                {
+                    "role": message.role,
+                    "content": "".join(texts) if len(texts) == len(content) else content,
+                }
+            )
+        return chat
+
+    async def _post(self, path: str, body: dict[str, Any]) -> Any:
+        """Send with retries; FfrError when the server refuses or stays away."""
+        if self._client is None:
+            limits = httpx.Limits(max_connections=self._max_parallel)
+            self._client = httpx.AsyncClient(
+                headers=self._headers,
+                limits=limits,
+                timeout=httpx.Timeout(self._timeout, pool=None),
+            )
+        problem = ""
+        for attempt in range(self._max_retries + 1):
+            if attempt:
+                await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
+            try:
+                response = await self._client.post(self._url + path, json=body)
+            except httpx.HTTPError as error:
+                problem = f"{type(error).__name__} {error}".strip()
+                continue
+            if response.status_code < 400:
+                return _json(response)
+            problem = f"status {response.status_code}: {response.text[:200]}"
+            if response.status_code not in _RETRIED:
+                raise InputError(f"{self._url}{path} refused the request, {problem}; change it")
+        raise BusyError(
+            f"{self._url}{path} did not answer in {self._max_retries + 1} attempts, last"
+            f" {problem}; check that the server runs"
+        )
+
+
+class OpenAiEngine:
+    """`Engine` over an OpenAI-compatible endpoint; options as of `AsyncOpenAiEngine`."""
+
+    def __init__(
+        self, url: str, model: str, images: Callable[[str], PIL.Image.Image], **options: Any
+    ) -> None:
+        """Remember the endpoint; nothing is sent."""
+        self._engine = AsyncOpenAiEngine(url, model, images, **options)
+        self._loop = asyncio.new_event_loop()
+
+    @property
+    def fingerprint(self) -> str:
+        """As in `AsyncOpenAiEngine`."""
+        return self._engine.fingerprint
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
+        """Answer all requests, in their order."""
+
+        async def together() -> list[Completion]:
+            return list(await asyncio.gather(*(self._engine.generate(r) for r in requests)))
+
+        return self._run(together())
+
+    def load_adapter(self, name: str, path: str) -> None:
+        """As in `AsyncOpenAiEngine`."""
+        self._run(self._engine.load_adapter(name, path))
+
+    def unload_adapter(self, name: str) -> None:
+        """As in `AsyncOpenAiEngine`."""
+        self._run(self._engine.unload_adapter(name))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._run(self._engine.close())
+        self._loop.close()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run_until_complete(work)
+
+
+def read_answer(request: GenerationRequest, answer: Any) -> Completion:
+    """The completion in a server's JSON; InputError when it has another form."""
+    try:
+        choice = answer["choices"][0]
+        text = choice["message"]["content"] or ""
+        entries = (choice.get("logprobs") or {}).get("content") or []
+        logprobs = tuple(float(entry["logprob"]) for entry in entries)
+        num_prompt_tokens = int((answer.get("usage") or {}).get("prompt_tokens", 0))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"the server's answer {answer!r:.200} is not a chat completion; check the URL"
+        ) from error
+    if request.grammar is not None and re.fullmatch(request.grammar, text) is None:
+        raise InputError(
+            f"the server's answer {text!r:.80} does not match the grammar; it may not support"
+            " structured_outputs, leave the grammar out"
+        )
+    return Completion(
+        request_id=request.request_id,
+        text=text,
+        logprobs=logprobs,
+        token_texts=tuple(str(entry.get("token", "")) for entry in entries),
+        finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+        num_prompt_tokens=num_prompt_tokens,
+    )
+
+
+def data_url(picture: PIL.Image.Image, max_side: int) -> str:
+    """A JPEG data URL, at most `max_side` pixels on the longer side."""
+    smaller = picture.copy()
+    smaller.thumbnail((max_side, max_side))
+    buffer = io.BytesIO()
+    smaller.save(buffer, format="JPEG", quality=90)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return {}

@@ -1,0 +1,223 @@
+"""Run the rows of an ablation table, each over several seeds, and write the table.
+
+    python -m jobs.ablate --config jobs/configs/paper/ablations/table6.toml
+
+A row is `jobs.train_grpo` with some changes, or an evaluation of its cold start alone; with
+`sft_share` it first trains a cold start on that share of the dialogues and scores the rest. Rows
+that are finished are not run again. Writes `table.md` and `table.json` into `out`.
+Source: Tables 6 and 7 (ablations); several seeds and the split by hash are our choice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import Field
+
+from ffr_core.config import Config, read_toml
+from ffr_core.errors import ConfigError, FfrError
+from ffr_core.records import read_jsonl, record_from_dialogue
+from jobs.grpo.config import DifficultyConfig, GrpoConfig
+from jobs.grpo.data import in_sft_share
+
+
+class AblationRow(Config):
+    """One row of the table."""
+
+    name: str
+    changes: dict[str, Any] = Field(default_factory=dict)
+    """Changes of the GRPO configuration, table by table."""
+    grpo: bool = True
+    """False evaluates the cold start and trains nothing further."""
+    sft_share: float | None = Field(default=None, gt=0, le=1)
+    """Share of the dialogues for a cold start of this row's own."""
+    paper_f1: float | None = None
+    """The paper's joint F1 on its in-domain set, in percent."""
+    paper_mcc: float | None = None
+
+
+class AblationConfig(Config):
+    """An ablation table."""
+
+    out: str
+    """Folder for runs and the table."""
+    grpo: str
+    """TOML file of `jobs.train_grpo`, relative to this file."""
+    sft: str | None = None
+    """TOML file of `jobs.train_sft`; rows with `sft_share` need it."""
+    difficulty: str | None = None
+    """TOML file of `jobs.score_difficulty`; rows with `sft_share` and a curriculum need it."""
+    train: tuple[str, ...] = ()
+    """Corpora that `sft_share` divides."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rows: tuple[AblationRow, ...]
+
+
+def run(config: AblationConfig, folder: Path) -> list[dict[str, Any]]:
+    """Run what is not finished and return the rows of the table.
+
+    Args:
+        config: The table.
+        folder: Of its TOML file; other files are relative to it.
+    """
+    out = Path(config.out)
+    results = []
+    for row in config.rows:
+        runs = []
+        for seed in config.seeds if row.grpo else config.seeds[:1]:
+            name = f"{slug(row.name)}-{seed}"
+            done = out / "results" / f"{name}.json"
+            if not done.is_file():
+                scores = _run_row(config, row, seed, name, folder)
+                done.parent.mkdir(parents=True, exist_ok=True)
+                done.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
+            runs.append(json.loads(done.read_text("utf-8")))
+        results.append({**row.model_dump(mode="json"), "runs": runs})
+    (out / "table.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    (out / "table.md").write_text(render(results), "utf-8")
+    return results
+
+
+def _run_row(
+    config: AblationConfig, row: AblationRow, seed: int, name: str, folder: Path
+) -> dict[str, float]:
+    """Validation scores of one row and seed."""
+    from jobs.train_grpo import run as train
+
+    out = Path(config.out)
+    changes: dict[str, Any] = {"seed": seed}
+    if row.sft_share is not None:
+        changes = merge(changes, _cold_start(config, row, folder))
+    launch = {"launch": {"name": name, "storage_path": str(out / "runs")}}
+    values = merge(merge(merge(read_toml(folder / config.grpo), changes), launch), row.changes)
+    grpo = GrpoConfig.parse(values, f"{config.grpo} with the changes of row {row.name!r}")
+    if not row.grpo:
+        return evaluate_cold_start(grpo)
+    result = train(grpo)
+    if not (result.value or {}).get("finished"):
+        raise FfrError(f"run {name} stopped before its end; the same command goes on with it")
+    return dict(result.best_metrics)
+
+
+def _cold_start(config: AblationConfig, row: AblationRow, folder: Path) -> dict[str, Any]:
+    """Train and score a row's own cold start; changes of the GRPO configuration."""
+    from jobs.score_difficulty import run as score
+    from jobs.train_sft import run as train_sft
+    from jobs.training.sft_config import SftConfig
+
+    assert row.sft_share is not None
+    if config.sft is None or not config.train:
+        raise ConfigError(f"row {row.name!r} has an sft_share; give sft and train as well")
+    out = Path(config.out) / f"share-{row.sft_share:g}"
+    sft_file, rft_file = split_corpora(config.train, row.sft_share, out)
+    roots = sorted({str(Path(path).resolve().parent) for path in config.train})
+    values = read_toml(folder / config.sft)
+    values["train"], values["image_roots"] = [str(sft_file)], roots
+    values["image_roots"] += [str(Path(p).resolve().parent) for p in values.get("evaluation", [])]
+    values["launch"] |= {"name": "sft", "storage_path": str(out)}
+    best = train_sft(SftConfig.parse(values, str(config.sft))).best
+    if best is None:
+        raise FfrError(f"the cold start in {out} has no best checkpoint; give it evaluation files")
+    model = {"cold_start": str(best / "adapter"), "image_roots": roots}
+    if not row.grpo:
+        return {"model": model}
+    changes: dict[str, Any] = {"model": model, "data": {"train": [str(rft_file)]}}
+    if config.difficulty is not None:
+        scoring = {**changes, "out": str(out / "difficulty")}
+        score(DifficultyConfig.parse(merge(read_toml(folder / config.difficulty), scoring), "row"))
+        changes["curriculum"] = {"difficulty": str(out / "difficulty" / "difficulty.jsonl")}
+    return changes
+
+
+def split_corpora(files: Sequence[str], share: float, out: Path) -> tuple[Path, Path]:
+    """Write `sft.jsonl` and `rft.jsonl`: the dialogues of the share, and the others."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = out / "sft.jsonl", out / "rft.jsonl"
+    lines: tuple[list[str], list[str]] = ([], [])
+    for file in files:
+        for dialogue in read_jsonl(file):
+            side = 0 if in_sft_share(dialogue.dialogue_id, share) else 1
+            lines[side].append(json.dumps(record_from_dialogue(dialogue), ensure_ascii=False))
+    for path, part in zip(paths, lines, strict=True):
+        path.write_text("".join(f"{line}\n" for line in part), "utf-8")
+    return paths
+
+
+def evaluate_cold_start(config: GrpoConfig) -> dict[str, float]:
+    """Validation scores of the cold-start adapter by one engine in this process."""
+    from ffr_core.prompts import Prompts
+    from jobs.grpo.data import load_samples
+    from jobs.grpo.engines import LocalSampler, open_engine
+    from jobs.grpo.evaluation import evaluate
+
+    samples = load_samples(config.data.validation, limit=config.data.max_validation)
+    device = "cuda" if config.launch.use_gpu and config.engine.kind == "transformers" else "cpu"
+    sampler = LocalSampler(open_engine(config.model, config.engine, config.data.validation, device))
+    if config.model.cold_start is not None:
+        sampler.load(Path(config.model.cold_start), "cold-start")
+    prompts = Prompts.load(config.model.prompts)
+    scores = evaluate(sampler, samples, prompts, config.rollout.max_new_tokens)
+    sampler.close()
+    return scores
+
+
+def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with changes; tables are merged, everything else is replaced.
+
+    Example:
+        {a: {x: 1, y: 2}} with {a: {y: 3}} is {a: {x: 1, y: 3}}.
+    """
+    merged = dict(values)
+    for key, change in changes.items():
+        both = isinstance(change, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], change) if both else change
+    return merged
+
+
+def render(results: Sequence[Mapping[str, Any]]) -> str:
+    """The table in Markdown: mean and spread over seeds in percent, and the paper's numbers."""
+    lines = [
+        "| row | F1 | MCC | utterance F1 | image F1 | seeds | paper F1 | paper MCC |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        cells = [result["name"]]
+        for name in ("f1", "mcc", "utterance_f1", "image_f1"):
+            values = [100 * scores[name] for scores in result["runs"]]
+            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.2f}{spread}" if values else "not run")
+        cells.append(str(len(result["runs"])))
+        for name in ("paper_f1", "paper_mcc"):
+            cells.append("" if result[name] is None else f"{result[name]:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def slug(name: str) -> str:
+    """A folder name.
+
+    Example:
+        `F1, no order` is `f1-no-order`; `100 % SFT` is `100-sft`.
+    """
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
+
+
+def main(config: Annotated[Path, typer.Option(help="TOML file of the table.")]) -> None:
+    """Run an ablation table; the same command goes on with what is missing."""
+    try:
+        results = run(AblationConfig.load(config), config.parent)
+    except FfrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    print(render(results), end="")
+
+
+if __name__ == "__main__":
+    typer.run(main)

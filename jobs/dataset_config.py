@@ -1,0 +1,155 @@
+"""Settings of the data set job, and the engine and encoders that they name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from ffr_core.config import Config
+from ffr_core.dataset.clean_corpus import CorpusRules
+from ffr_core.dataset.cleaning import CleaningRules
+from ffr_core.dataset.queries import QueryRules
+from ffr_core.dataset.splits import SplitRules
+from ffr_core.dataset.triplets import MatchingRules
+from ffr_core.errors import ConfigError
+from ffr_core.images import ImageLimits, ImageReader
+from ffr_core.profile import EncoderConfig
+
+if TYPE_CHECKING:
+    from ffr_core.dataset.features import ImageTextEncoder
+    from ffr_core.protocols import Engine
+
+
+class EngineConfig(Config):
+    """`[engine]`: what merges, tags and questions."""
+
+    kind: Literal["scripted", "openai", "transformers", "vllm"] = "scripted"
+    """`scripted`: rules, no model; `openai`: any server with that interface."""
+    model: str = ""
+    """Folder, hub id, or the name that the server knows."""
+    base_url: str = "http://127.0.0.1:8000/v1"
+    """Of the server."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable with its key; secrets never stand in a file."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the engine's constructor."""
+    workers: int = Field(default=1, ge=1)
+    """Actors, each with an engine of its own."""
+    cpus: float = 1.0
+    gpus: float = 0.0
+    """Of one worker."""
+    batch: int = Field(default=8, ge=1)
+    """Triplets that a worker gets at once."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Answers asked for before a triplet goes to the dead letter."""
+    max_new_tokens: int = Field(default=8192, ge=1)
+    sampling_temperature: float = Field(default=0.0, ge=0)
+    """Of the first attempt."""
+    tolerate_errors: bool = False
+    """Leave out triplets that the engine gave no answer for; else the run stops and can go on."""
+    structured: bool = False
+    """Decode under a grammar that admits well-formed answers only; the engine must support it."""
+
+
+class ClipConfig(Config):
+    """`[clip]`: image-text similarity."""
+
+    model: str = ""
+    """open_clip folder, `hf-hub:ORG/NAME` or `ARCHITECTURE/PRETRAINED`; empty switches CLIP off,
+    and the card says so."""
+    factory: str = ""
+    """`module:function` that takes an image opener and returns another encoder of this form."""
+    device: str = "cpu"
+
+
+class WorkConfig(Config):
+    """`[embedding]`: the embedding stage."""
+
+    workers: int = Field(default=1, ge=1)
+    cpus: float = 1.0
+    gpus: float = 0.0
+    shard: int = Field(default=512, ge=1)
+    """Dialogues of one shard: the unit that is resumed."""
+
+
+class DatasetConfig(Config):
+    """A run of the data set job."""
+
+    input: tuple[str, ...]
+    """Files or folders with short image-sharing dialogues."""
+    form: Literal["auto", "dialogcc", "records"] = "auto"
+    """DialogCC's release, our records, or told apart by their keys."""
+    out: str
+    """Folder of the result, seen by all nodes."""
+    encoder: EncoderConfig = EncoderConfig()
+    embedding: WorkConfig = WorkConfig()
+    clip: ClipConfig = ClipConfig()
+    images: ImageLimits = ImageLimits()
+    """Image roots beside the folders of the input."""
+    cleaning: CleaningRules = CleaningRules()
+    corpus: CorpusRules = CorpusRules()
+    matching: MatchingRules = MatchingRules()
+    max_triplets: int | None = Field(default=None, ge=1)
+    """Triplets that are merged, drawn by seed over all pools; all when left out."""
+    engine: EngineConfig = EngineConfig()
+    prompts: str = "en"
+    """Language of the prompts, or a file of the same form."""
+    target_language: Literal["en", "zh"] | None = None
+    """Everything is written in this language; the input's own when left out."""
+    queries: QueryRules = QueryRules()
+    negatives_by_embedding: bool = True
+    """Compare negatives by meaning too, not only by their words."""
+    splits: SplitRules = SplitRules()
+    max_dead_share: float = Field(default=0.5, ge=0, le=1)
+    """The run ends with exit code 3 when a larger share of triplets went to the dead letter."""
+
+
+def build_engine(config: EngineConfig, images: ImageReader) -> Engine:
+    """Load the engine; ConfigError when its settings do not fit."""
+    if config.kind == "scripted":
+        from ffr_core.dataset.scripted_annotator import ScriptedAnnotator
+
+        return ScriptedAnnotator()
+    if not config.model:
+        raise ConfigError(f"[engine] kind {config.kind!r} needs a model; give its name or path")
+    if config.kind == "openai":
+        from ffr_core.engine.openai import OpenAiEngine
+
+        key = os.environ.get(config.api_key_env)
+        engine: Engine = OpenAiEngine(
+            base_url=config.base_url,
+            model=config.model,
+            api_key=key,
+            images=images.open,
+            **config.options,
+        )
+        return engine
+    if config.kind == "vllm":
+        from ffr_core.engine.vllm import VllmEngine
+
+        return VllmEngine(config.model, images.open, **config.options)
+    from ffr_core.engine.transformers import TransformersEngine
+
+    return TransformersEngine.open(config.model, images.open, **config.options)
+
+
+def build_clip(config: ClipConfig, images: ImageReader) -> ImageTextEncoder | None:
+    """Load CLIP or what the factory makes; None when neither is named."""
+    if config.factory:
+        module, _, name = config.factory.partition(":")
+        try:
+            factory = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f"[clip] factory {config.factory!r} cannot be loaded: {error}"
+            ) from error
+        made: ImageTextEncoder = factory(images.open)
+        return made
+    if not config.model:
+        return None
+    from ffr_core.embedding.clip import ClipEmbedder
+
+    return ClipEmbedder.open(config.model, images.open, device=config.device)

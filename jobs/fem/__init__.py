@@ -1,0 +1,1 @@
+"""Parts of `jobs/train_fem.py`: training pairs, steps, backbones, validation."""

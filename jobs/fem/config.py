@@ -1,0 +1,153 @@
+"""Settings of a run of `jobs/train_fem.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ffr_core.adapters import LoraSettings
+from ffr_core.config import Config
+from jobs.fem.steps import View
+from jobs.training.config import LaunchConfig, OptimizerConfig
+
+FREE_KEYS = ("launch", "evaluate_every", "tokens_per_pass", "cached_gradients")
+"""What may change when a run is resumed."""
+
+
+class ModelConfig(Config):
+    """`[model]`: the encoder that gets an adapter."""
+
+    kind: Literal["e5", "qwen2vl"] = "e5"
+    """`e5`: the text encoder of the laptop profile; `qwen2vl`: Qwen2-VL, GME and their like."""
+    path: str | None = None
+    """Folder or hub id of a `qwen2vl` model."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    first_layer: int = Field(default=8, ge=0)
+    """`e5`: the first layer that is adapted; those below are computed once a text."""
+    trained_side: Literal["both", "queries"] = "both"
+    """`queries`: passages keep the vectors of the plain encoder, and every fragment of a set is a
+    negative of each query. Our option; `both` is the paper's."""
+    max_tokens: int = Field(default=512, ge=8)
+    """Longer passages are cut."""
+    max_pixels: int | None = None
+    max_images: int | None = 8
+    query_instruction: str = "Find the dialogue fragment that answers the query."
+    """`qwen2vl`: system message of a query."""
+    passage_instruction: str = "You are a helpful assistant."
+    """`qwen2vl`: system message of a passage. Source: GME's template."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if (self.kind == "qwen2vl") != (self.path is not None):
+            raise ValueError(f"kind {self.kind!r} and path {self.path!r}: `qwen2vl` needs a path")
+        if self.kind == "qwen2vl" and self.trained_side == "queries":
+            raise ValueError("trained_side = 'queries' works with kind = 'e5' only")
+        return self
+
+
+class DataConfig(Config):
+    """`[[data]]`: a corpus file with gold fragments and queries."""
+
+    path: str
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the dialogues that choose the best checkpoint."""
+    test: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the dialogues that the run never reads."""
+    max_dialogues: int | None = Field(default=None, ge=1)
+
+
+class LossConfig(Config):
+    """`[loss]`: Eq 8-10. Temperature and lambda are lost in the paper; these are our choice."""
+
+    contrastive_temperature: float = Field(default=0.02, gt=0)
+    intra_weight: float = Field(default=0.5, ge=0)
+    """lambda; 0 is the ablation *inter only*."""
+    dims: tuple[int, ...] = ()
+    """Matryoshka: dimensions trained beside the full one."""
+    anchor_weight: float = Field(default=0.0, ge=0)
+    """Times 1 - cosine between a query before and after training: keeps what the encoder knows."""
+
+
+class StepConfig(Config):
+    """`[step]`: rows of one optimizer step over all workers."""
+
+    queries: int = Field(default=32, ge=1)
+    views: tuple[View, ...] = ("window",)
+    """What stands for a fragment: a turn, a window of turns around it, the whole fragment."""
+    siblings: int = Field(default=1, ge=0)
+    """Mined hard negatives from other fragments of the same dialogue, a query and view."""
+    others: int = Field(default=1, ge=0)
+    """Mined hard negatives from other dialogues."""
+    pairs: int = Field(default=16, ge=0)
+    """Question-answer pairs."""
+    positive_depth: int = Field(default=3, ge=1)
+    """The positive is drawn from so many best gold turns."""
+    negative_depth: int = Field(default=10, ge=1)
+    window_tokens: tuple[int, ...] = (96, 256)
+    """A window's limit is drawn from these."""
+
+
+class SweepConfig(Config):
+    """`[sweep]`: one run for each combination; empty lists keep the value of `[loss]`."""
+
+    contrastive_temperature: tuple[float, ...] = ()
+    intra_weight: tuple[float, ...] = ()
+
+
+class FemConfig(Config):
+    """A run."""
+
+    model: ModelConfig = ModelConfig()
+    lora: LoraSettings = LoraSettings()
+    data: tuple[DataConfig, ...] = Field(min_length=1)
+    image_roots: tuple[str, ...] = ()
+    loss: LossConfig = LossConfig()
+    step: StepConfig = StepConfig()
+    sweep: SweepConfig = SweepConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    launch: LaunchConfig
+    num_steps: int = Field(ge=1)
+    evaluate_every: int = Field(default=50, ge=1)
+    """Steps between two validations, each with a checkpoint."""
+    tokens_per_pass: int = Field(default=4096, ge=1)
+    """Tokens of one forward pass."""
+    cached_gradients: bool = False
+    """Embed twice, so that memory does not grow with the rows of a step."""
+    seed: int = 0
+
+    def runs(self) -> list[FemConfig]:
+        """This run, or one for each combination of the sweep."""
+        if not (self.sweep.contrastive_temperature or self.sweep.intra_weight):
+            return [self]
+        runs = []
+        for temperature in self.sweep.contrastive_temperature or (
+            self.loss.contrastive_temperature,
+        ):
+            for weight in self.sweep.intra_weight or (self.loss.intra_weight,):
+                loss = self.loss.model_copy(
+                    update={"contrastive_temperature": temperature, "intra_weight": weight}
+                )
+                name = f"{self.launch.name}-t{temperature:g}-l{weight:g}"
+                launch = self.launch.model_copy(update={"name": name})
+                runs.append(
+                    self.model_copy(update={"loss": loss, "launch": launch, "sweep": SweepConfig()})
+                )
+        return runs
+
+
+def resolve_paths(config: FemConfig) -> FemConfig:
+    """Make local paths absolute: workers have their own folder; image roots default to the data."""
+
+    def absolute(path: str) -> str:
+        return str(Path(path).resolve()) if Path(path).exists() else path
+
+    data = tuple(part.model_copy(update={"path": absolute(part.path)}) for part in config.data)
+    roots = config.image_roots or tuple(dict.fromkeys(str(Path(d.path).parent) for d in data))
+    model = config.model
+    if model.path is not None:
+        model = model.model_copy(update={"path": absolute(model.path)})
+    return config.model_copy(
+        update={"data": data, "image_roots": tuple(map(absolute, roots)), "model": model}
+    )

@@ -1,0 +1,249 @@
+"""The training loop of the fragment embedding model: one step, validation, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ffr_core.errors import ConfigError, FfrError
+from ffr_core.metrics.ranking import RECALL_CUTOFFS, recall_at_k
+from ffr_core.types import Passage
+from jobs.fem.backbones import Backbone, Row, build_backbone
+from jobs.fem.config import FemConfig
+from jobs.fem.losses import StepLoss, frozen_loss, step_loss
+from jobs.fem.mining import mine
+from jobs.fem.pairs import (
+    Corpus,
+    Unit,
+    build_corpus,
+    question_answers,
+    read_dialogues,
+    split_dialogues,
+)
+from jobs.fem.steps import Source, StepShape
+from jobs.training.checkpoints import Cursor, Provenance, data_hash, random_state, save_state
+from jobs.training.distributed import (
+    all_reduce_gradients,
+    broadcast_parameters,
+    clip_gradients,
+    gather_objects,
+)
+from jobs.training.logs import RunLog
+from jobs.training.run import Deadline, Session
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+METRIC = "validation/recall@1"
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """What a worker holds."""
+
+    config: FemConfig
+    session: Session
+    backbone: Backbone
+    sources: list[Source]
+    shape: StepShape
+    validation: list[Corpus]
+    frozen: list[NDArray[np.float32]]
+    """`trained_side = "queries"`: plain vectors of all units of each training set."""
+    frozen_validation: list[NDArray[np.float32]]
+    data_hash: str
+    counts: dict[str, int]
+
+
+def unit_of(config: FemConfig) -> Unit:
+    """What one vector stands for when fragments are ranked."""
+    return "fragment" if "fragment" in config.step.views else "turn"
+
+
+def prepare(config: FemConfig, session: Session) -> Run:
+    """Load the model and the data, mine negatives, freeze what does not change."""
+    backbone = build_backbone(config, session.device)
+    broadcast_parameters([p for p in backbone.module.parameters() if p.requires_grad])
+    unit = unit_of(config)
+    sources, validation, counts = [], [], dict[str, int]()
+    for part in config.data:
+        dialogues = read_dialogues(Path(part.path), part.max_dialogues, config.seed)
+        train, held, _ = split_dialogues(dialogues, part.validation, part.test, config.seed)
+        corpus = build_corpus(Path(part.path).name, train)
+        for reason, number in corpus.left_out.items():
+            counts[reason] = counts.get(reason, 0) + number
+        if not corpus.queries:
+            raise ConfigError(f"{part.path} has no training query with a gold fragment; drop it")
+        validation.append(build_corpus(corpus.name, held))
+        sources.append(_source(corpus, unit, backbone, config))
+    queries_only = config.model.trained_side == "queries"
+    frozen = [_units(s.corpus, unit, backbone) for s in sources] if queries_only else []
+    frozen_validation = [_units(c, unit, backbone) for c in validation] if queries_only else []
+    records = [
+        f"{s.corpus.name} {s.corpus.fragments[q.fragment].dialogue.dialogue_id} {q.text}"
+        for s in sources
+        for q in s.corpus.queries
+    ]
+    shape = StepShape(**config.step.model_dump())
+    return Run(
+        config=config,
+        session=session,
+        backbone=backbone,
+        sources=sources,
+        shape=shape,
+        validation=[corpus for corpus in validation if corpus.queries],
+        frozen=frozen,
+        frozen_validation=[
+            v for v, c in zip(frozen_validation, validation, strict=True) if c.queries
+        ]
+        if queries_only
+        else [],
+        data_hash=data_hash(records),
+        counts=counts,
+    )
+
+
+def _source(corpus: Corpus, unit: Unit, backbone: Backbone, config: FemConfig) -> Source:
+    mined = mine(corpus, unit, backbone.plain, backbone.plain, depth=config.step.negative_depth)
+    lengths: list[dict[int, int]] = []
+    for position, fragment in enumerate(corpus.fragments):
+        if "window" not in config.step.views:
+            lengths.append({})
+            continue
+        turns = [corpus.passage(position, (i,)) for i in fragment.turn_ids]
+        lengths.append(dict(zip(fragment.turn_ids, backbone.lengths(turns), strict=True)))
+    return Source(
+        corpus=corpus,
+        mined=mined,
+        pairs=question_answers(corpus),
+        lengths=lengths,
+        weight=math.sqrt(len(corpus.queries)),
+    )
+
+
+def _units(corpus: Corpus, unit: Unit, backbone: Backbone) -> NDArray[np.float32]:
+    return backbone.plain([corpus.passage(*place) for place in corpus.units(unit)])
+
+
+class Loop:
+    """The training loop of one start."""
+
+    def __init__(
+        self, run: Run, optimizer: Any, scheduler: Any, log: RunLog | None, source: Provenance
+    ) -> None:
+        self._run, self._optimizer, self._scheduler = run, optimizer, scheduler
+        self._log, self._source = log, source
+        self._parameters = [p for p in run.backbone.module.parameters() if p.requires_grad]
+
+    def run(self, cursor: Cursor) -> Cursor:
+        """Train from the cursor to the end, or to the deadline; return where it stands."""
+        config = self._run.config
+        deadline = Deadline(config.launch.stop_after_minutes)
+        step = cursor.step
+        if step == 0:
+            self._report(0)
+        while step < config.num_steps:
+            self._step(step)
+            step += 1
+            stop = deadline.passed()
+            if stop or step == config.num_steps or step % config.evaluate_every == 0:
+                self._report(step)
+            if stop:
+                break
+        return Cursor(step=step)
+
+    def _step(self, step: int) -> None:
+        started = time.monotonic()
+        run = self._run
+        self._optimizer.zero_grad(set_to_none=True)
+        self._run.backbone.module.train()
+        made: StepLoss = (
+            frozen_loss(run.backbone, run.sources, run.frozen, run.shape, run.config, step)
+            if run.frozen
+            else step_loss(run.backbone, run.sources, run.shape, run.config, step)
+        )
+        all_reduce_gradients(self._parameters)
+        norm = clip_gradients(self._parameters, run.config.optimizer.max_grad_norm)
+        rate = self._scheduler.get_last_lr()[0]
+        self._optimizer.step()
+        self._scheduler.step()
+        if not math.isfinite(made.values["train/loss"]):
+            raise FfrError(f"the loss of step {step + 1} is not finite; lower the learning rate")
+        if self._log is not None:
+            seconds = time.monotonic() - started
+            self._log.write(
+                step + 1,
+                {
+                    **made.values,
+                    "train/grad_norm": norm,
+                    "train/learning_rate": rate,
+                    "speed/rows_per_second": made.rows / seconds,
+                },
+            )
+
+    def _report(self, step: int) -> None:
+        metrics = self._validate()
+        if self._log is not None:
+            self._log.write(step, metrics)
+            shown = "  ".join(f"{k.split('/', 1)[1]} {v:.4f}" for k, v in metrics.items())
+            self._log.say(f"step {step}/{self._run.config.num_steps}  {shown}")
+        states = gather_objects(random_state())
+
+        def save(folder: Path) -> None:
+            save_state(
+                folder,
+                modules={"fem": self._run.backbone.module},
+                optimizer=self._optimizer,
+                scheduler=self._scheduler,
+                cursor=Cursor(step=step),
+                random_states=states,
+                provenance=self._source,
+            )
+            self._run.backbone.save(folder / "adapter")
+
+        self._run.session.report(step, metrics, save)
+
+    def _validate(self) -> dict[str, float]:
+        """Recall on each validation set and its mean; rank 0 computes."""
+        run = self._run
+        metrics: dict[str, float] = {}
+        if run.session.rank == 0:
+            run.backbone.module.eval()
+            recalls: dict[int, list[float]] = {k: [] for k in RECALL_CUTOFFS}
+            for number, corpus in enumerate(run.validation):
+                frozen = run.frozen_validation[number] if run.frozen_validation else None
+                ranks = rank_queries(run.backbone, corpus, unit_of(run.config), frozen)
+                metrics[f"validation/{corpus.name} recall@1"] = recall_at_k(ranks, 1)
+                for k in RECALL_CUTOFFS:
+                    recalls[k].append(recall_at_k(ranks, k))
+            for k, values in recalls.items():
+                if values:
+                    metrics[f"validation/recall@{k}"] = float(np.mean(values))
+        found: dict[str, float] = gather_objects(metrics)[0]
+        return found
+
+
+def rank_queries(
+    backbone: Backbone, corpus: Corpus, unit: Unit, frozen: NDArray[np.float32] | None = None
+) -> list[int]:
+    """0-based rank of each query's fragment; a fragment counts with its best unit."""
+    import torch
+
+    with torch.no_grad():
+        queries: Sequence[Row] = [query.text for query in corpus.queries]
+        queries_QD = backbone.embed(queries).cpu().numpy()
+        places = corpus.units(unit)
+        units_UD = frozen
+        if units_UD is None:
+            passages: list[Passage] = [corpus.passage(*place) for place in places]
+            units_UD = backbone.embed(passages).cpu().numpy()
+    starts = np.flatnonzero(np.diff([fragment for fragment, _ in places], prepend=-1))
+    scores_QF = np.maximum.reduceat(queries_QD @ units_UD.T, starts, axis=1)
+    gold_Q = np.array([query.fragment for query in corpus.queries])
+    right_Q = scores_QF[np.arange(len(gold_Q)), gold_Q]
+    return [int(rank) for rank in (scores_QF > right_Q[:, None]).sum(axis=1)]

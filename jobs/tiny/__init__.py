@@ -1,0 +1,1 @@
+"""The tiny Qwen2-VL family: architecture, tokenizer, base training, all on two cores."""

@@ -1,0 +1,109 @@
+"""Attention for a dialogue with branches: each part is computed once, nothing masked is computed.
+
+Layout of a row of L = P + R * S tokens: the padded prefix (P), then R branches of S tokens each.
+A prefix token sees the prefix before it; a branch token sees the whole prefix and its own branch
+before it. Registered in transformers under the name `branched`; the mask that it takes is the
+`Layout`, given to the model as `attention_mask={"full_attention": layout}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+NAME = "branched"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a batch is laid out."""
+
+    prefix: int
+    """P."""
+    branches: int
+    """R."""
+    size: int
+    """S."""
+    mask_BSK: Tensor
+    """[B, 1, S, P + S] additive: what a branch token may see of the prefix and its branch."""
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return self.prefix + self.branches * self.size
+
+    def to(self, device: torch.device) -> Layout:
+        """Move the mask."""
+        return replace(self, mask_BSK=self.mask_BSK.to(device))
+
+
+def make_layout(lengths: list[int], branches: int, size: int) -> Layout:
+    """Build the layout of B rows with prefixes of the given lengths."""
+    prefix = max(lengths)
+    mask = torch.zeros((len(lengths), 1, size, prefix + size))
+    for row, length in enumerate(lengths):
+        mask[row, 0, :, length:prefix] = float("-inf")
+    mask[:, 0, :, prefix:] = torch.full((size, size), float("-inf")).triu(1)
+    return Layout(prefix=prefix, branches=branches, size=size, mask_BSK=mask)
+
+
+def branched_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Layout,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """[B, H, L, D] queries, keys and values -> [B, L, H, D]."""
+    layout = attention_mask
+    p, r, s = layout.prefix, layout.branches, layout.size
+    query, key, value = query.float(), key.float(), value.float()  # faster than bf16 on CPUs
+    b, h, _, d = query.shape
+    head = scaled_dot_product_attention(
+        query[:, :, :p], key[:, :, :p], value[:, :, :p], is_causal=True, scale=scaling
+    )
+    if not r:
+        return head.transpose(1, 2), None
+
+    def split(x: Tensor) -> Tensor:
+        return x[:, :, p:].reshape(b, h, r, s, d).transpose(1, 2)  # [B, R, H, S, D]
+
+    def with_prefix(x: Tensor) -> Tensor:
+        shared = x[:, None, :, :p].expand(b, r, h, p, d)
+        return torch.cat([shared, split(x)], dim=3).flatten(0, 1)
+
+    mask = layout.mask_BSK.repeat_interleave(r, dim=0)
+    tail = scaled_dot_product_attention(
+        split(query).flatten(0, 1), with_prefix(key), with_prefix(value), mask, scale=scaling
+    )
+    tail = tail.reshape(b, r, h, s, d).transpose(1, 2).reshape(b, h, r * s, d)
+    return torch.cat([head, tail], dim=2).transpose(1, 2), None
+
+
+def use_branched_attention(model: Any) -> None:
+    """Switch the language model of a Qwen2-VL to this attention; the vision tower keeps its own."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, branched_attention)
+    model.model.language_model.config._attn_implementation = NAME
+
+
+@contextmanager
+def branched(model: Any) -> Iterator[None]:
+    """Use this attention for a while, then the one before."""
+    config = model.model.language_model.config
+    before = config._attn_implementation
+    use_branched_attention(model)
+    try:
+        yield
+    finally:
+        config._attn_implementation = before

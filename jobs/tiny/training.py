@@ -1,0 +1,135 @@
+"""One training step over packed sequences: next tokens and matching, on any Qwen2-VL model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jobs.tiny.sequences import Bag, Batch, Match
+
+
+class MatchHead(nn.Module):
+    """Scores prompt ends against turn and image ends, from the hidden states of a middle layer.
+
+    Used in training only; it is no part of a checkpoint that ships.
+    """
+
+    def __init__(self, hidden_size: int, dim: int = 64) -> None:
+        super().__init__()
+        self.query = nn.Linear(hidden_size, dim)
+        self.element = nn.Linear(hidden_size, dim)
+        self.element.load_state_dict(self.query.state_dict())  # starts as a plain dot product
+        self.bias = nn.Parameter(torch.tensor(-2.0))
+
+    def forward(self, hidden_BLD: Tensor, matches: Sequence[Match]) -> tuple[Tensor, Tensor]:
+        """Return logits and gold of all (prompt, element) pairs, flat."""
+        rows, prompts, ends, gold = [], [], [], []
+        for match in matches:
+            rows += [match.row] * len(match.ends)
+            prompts += [match.prompt_end] * len(match.ends)
+            ends += match.ends
+            gold += match.gold
+        row_P = torch.tensor(rows)
+        query_PD = self.query(hidden_BLD)[row_P, torch.tensor(prompts)]
+        element_PD = self.element(hidden_BLD)[row_P, torch.tensor(ends)]
+        logits_P = (query_PD * element_PD).sum(-1) / math.sqrt(query_PD.shape[-1]) + self.bias
+        return logits_P, torch.tensor(gold, dtype=torch.float32)
+
+
+class BagHead(nn.Module):
+    """Reads the words of a turn, a picture or a probe from the hidden state at its end.
+
+    It makes the first layers gather what an element says where later layers can match it.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size)
+        self.project = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, hidden_BLD: Tensor, bags: Sequence[Bag], embedding_VD: Tensor) -> Tensor:
+        """Mean negative log-likelihood of a word drawn from each bag."""
+        rows = torch.tensor([bag.row for bag in bags])
+        positions = torch.tensor([bag.position for bag in bags])
+        logits = self.project(self.norm(hidden_BLD[rows, positions])) @ embedding_VD.T
+        logprobs = logits.float().log_softmax(-1)
+        of_bag = [i for i, bag in enumerate(bags) for _ in bag.token_ids]
+        words = [token for bag in bags for token in bag.token_ids]
+        shares = torch.tensor([1 / len(bag.token_ids) for bag in bags for _ in bag.token_ids])
+        return -(logprobs[of_bag, words] * shares).sum() / len(bags)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLoss:
+    """A step's loss with its parts."""
+
+    total: Tensor
+    tokens: float
+    """Mean loss of the answer tokens."""
+    prefix: float
+    """Mean loss of the dialogue's own next tokens."""
+    matching: float
+    """Mean binary cross entropy of (prompt, element) pairs, positives weighted."""
+    bags: float
+    """Mean loss of the words that element ends should know."""
+
+
+def step_loss(
+    model: Any,
+    head: MatchHead | None,
+    batch: Batch,
+    *,
+    layer: int,
+    match_weight: float = 1.0,
+    bag_head: BagHead | None = None,
+) -> StepLoss:
+    """Forward one batch.
+
+    Args:
+        model: `Qwen2VLForConditionalGeneration`, or the same wrapped by PEFT.
+        head: Matching head; None leaves that loss out.
+        batch: Packed sequences.
+        layer: Layer whose output the head reads, from 1.
+        match_weight: Weight of the matching loss.
+        bag_head: Word head, reads the layer below; None leaves that loss out.
+    """
+    base = model.base_model.model if hasattr(model, "peft_config") else model
+    out = base.model(**batch.inputs, output_hidden_states=head is not None, use_cache=False)
+    chosen = batch.labels_BL >= 0
+    kept = chosen & (batch.weights_BL > 0)
+    logits = base.lm_head(out.last_hidden_state[kept])
+    each = functional.cross_entropy(logits, batch.labels_BL[kept], reduction="none")
+    weights = batch.weights_BL[kept]
+    total = (each * weights).sum() / weights.sum().clamp_min(1e-6)
+    matching = 0.0
+    if head is not None and batch.matches:
+        pair_logits, gold = head(out.hidden_states[layer], batch.matches)
+        loss = functional.binary_cross_entropy_with_logits(
+            pair_logits, gold, pos_weight=torch.tensor(3.0)
+        )
+        total = total + match_weight * loss
+        matching = float(loss.detach())
+    bag_loss = 0.0
+    if bag_head is not None:
+        loss = bag_head(out.hidden_states[layer - 1], batch.bags, base.lm_head.weight)
+        total = total + 0.3 * loss
+        bag_loss = float(loss.detach())
+    with torch.no_grad():
+        answer = weights >= 1
+        tokens = float(each[answer].mean()) if answer.any() else 0.0
+        prefix = float(each[~answer].mean()) if (~answer).any() else 0.0
+    return StepLoss(total=total, tokens=tokens, prefix=prefix, matching=matching, bags=bag_loss)
+
+
+def learning_rate(progress: float, peak: float, warmup: float = 0.02, floor: float = 0.05) -> float:
+    """Linear warm-up, then cosine down to `floor * peak`; `progress` runs from 0 to 1."""
+    if progress < warmup:
+        return peak * (progress + 1e-3) / warmup
+    done = (progress - warmup) / (1 - warmup)
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))

@@ -1,0 +1,121 @@
+"""Train the fragment embedding model (FEM) by the two contrastive losses.
+
+    ray job submit --address http://HEAD:8265 -- python -m jobs.train_fem --config FILE.toml
+
+One job for the text encoder of the laptop profile and for Qwen2-VL backbones. The same command
+resumes a run that was killed. The best adapter by Recall@1 on the validation dialogues is
+`<storage_path>/<name>/best/adapter`, a plain PEFT folder; name it in a profile's `[encoder]`.
+Source: Sec 5.3, Eq 8-10.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ffr_core.errors import ConfigError, FfrError
+from jobs.fem.config import FREE_KEYS, FemConfig, resolve_paths
+from jobs.training.run import LaunchResult, Session, launch
+
+
+def run(config: FemConfig) -> list[LaunchResult]:
+    """Train every run of a configuration to its end, over restarts; best run first.
+
+    Raises:
+        FfrError: The data, the model or the configuration cannot be used.
+    """
+    from jobs.fem.loop import METRIC
+
+    results = []
+    for single in resolve_paths(config).runs():
+        result = launch(train, single.model_dump(mode="json"), single.launch, METRIC)
+        summary = {
+            **(result.value or {}),
+            "metrics": dict(result.metrics),
+            "best_metrics": dict(result.best_metrics),
+            "best": None if result.best is None else str(result.best / "adapter"),
+        }
+        (result.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
+        results.append(result)
+    return sorted(results, key=lambda r: -r.best_metrics.get(METRIC, -1.0))
+
+
+def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
+    """What every worker runs: load, go on from the latest checkpoint, train, validate, save."""
+    from jobs.fem.loop import Loop, prepare
+    from jobs.training.checkpoints import Cursor, load_state, provenance, seed_everything
+    from jobs.training.logs import RunLog
+    from jobs.training.optimization import build_optimizer
+
+    config = FemConfig.parse(values, "train_fem")
+    seed_everything(config.seed)
+    state = prepare(config, session)
+    module = state.backbone.module
+    optimizer, scheduler = build_optimizer(module.parameters(), config.optimizer, config.num_steps)
+    cursor = Cursor()
+    with session.checkpoint() as folder:
+        if folder is not None:
+            check_same_run(values, folder)
+            cursor = load_state(
+                folder,
+                modules={"fem": module},
+                optimizer=optimizer,
+                scheduler=scheduler,
+                rank=session.rank,
+                data_hash=state.data_hash,
+            )
+    log = RunLog(session.folder, cursor.step) if session.rank == 0 else None
+    source = provenance(values, state.data_hash)
+    if log is not None:
+        source.write(session.folder)
+    done = Loop(state, optimizer, scheduler, log, source).run(cursor)
+    if log is not None:
+        log.close()
+    return {
+        "step": done.step,
+        "total_steps": config.num_steps,
+        "queries": sum(len(s.corpus.queries) for s in state.sources),
+        "left_out": state.counts,
+    }
+
+
+def check_same_run(values: dict[str, Any], checkpoint: Path) -> None:
+    """Refuse to go on from a checkpoint whose settings would make other steps."""
+    written = json.loads((checkpoint / "config.json").read_text("utf-8"))
+    changed = [
+        key
+        for key in values
+        if key not in FREE_KEYS and json.dumps(values[key]) != json.dumps(written.get(key))
+    ]
+    if changed:
+        raise ConfigError(
+            f"the run was started with other values of {', '.join(changed)};"
+            " restore them or use another launch.name"
+        )
+
+
+def main(config: Annotated[Path, typer.Option(help="TOML file of the run.")]) -> None:
+    """Train as a TOML file says; the same command resumes."""
+    try:
+        results = run(FemConfig.load(config))
+    except FfrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    for result in results:
+        value = result.value or {}
+        print(f"{result.folder.name}: step {value.get('step')} of {value.get('total_steps')}")
+        for reason, count in sorted(value.get("left_out", {}).items()):
+            print(f"  queries left out, {reason}: {count}")
+        for name, score in sorted(result.best_metrics.items()):
+            print(f"  {name} {score:.4f}")
+        print(f"  logs and curves: {result.folder}")
+    if results and results[0].best is not None:
+        print(f"best adapter: {results[0].best / 'adapter'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

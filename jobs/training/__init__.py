@@ -1,0 +1,1 @@
+"""What the training jobs share: launching, checkpoints, logs, batches, weighted gradients."""

@@ -1,0 +1,354 @@
+"""Launch a train function on Ray Train V2, or in this process; the same command resumes.
+
+A train function takes its plain configuration and a `Session`: rank, device, the checkpoint to go
+on from, and `report`, which saves and is a barrier of all ranks. It runs unchanged on one core and
+on many nodes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ffr_core.adapters import replace_folder
+from ffr_core.errors import FfrError
+from jobs.training.config import LaunchConfig
+
+if TYPE_CHECKING:
+    import torch
+
+Save = Callable[[Path], None]
+"""Writes a checkpoint into an empty folder; called on rank 0 only."""
+
+
+class Session(Protocol):
+    """What a train function knows about where it runs."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    folder: Path
+    """Local folder of the run, for logs; the same on all starts."""
+
+    def checkpoint(self) -> contextlib.AbstractContextManager[Path | None]:
+        """The latest checkpoint as a local folder, None at the first start."""
+
+    def report(self, step: int, metrics: Mapping[str, float], save: Save) -> None:
+        """Save a checkpoint with its metrics; every rank calls it, rank 0 saves, all wait."""
+
+
+TrainFunction = Callable[[dict[str, Any], Session], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchResult:
+    """Where a finished start left its files."""
+
+    folder: Path
+    """Folder of the run."""
+    latest: Path | None
+    """Latest checkpoint; None when it lies on S3."""
+    best: Path | None
+    """Best checkpoint by the metric; None when no checkpoint has one."""
+    metrics: Mapping[str, float]
+    """Metrics of the latest checkpoint."""
+    best_metrics: Mapping[str, float]
+    value: Any
+    """What the train function returned on rank 0."""
+
+
+def launch(
+    train: TrainFunction,
+    config: dict[str, Any],
+    settings: LaunchConfig,
+    metric: str,
+    mode: Literal["max", "min"] = "max",
+) -> LaunchResult:
+    """Run a train function to its end, over restarts, and keep its best checkpoint in `best/`.
+
+    Args:
+        train: An importable function; every worker calls it once a start.
+        config: Plain values for it.
+        settings: Name, storage, workers, failures.
+        metric: Name in the reported metrics that ranks checkpoints; a report may lack it.
+        mode: Whether more or less is better.
+
+    Raises:
+        FfrError: Raised by the train function, or the run failed more often than it may.
+    """
+    if settings.num_workers == 0:
+        return _launch_here(train, config, settings, metric, mode)
+    return _launch_ray(train, config, settings, metric, mode)
+
+
+class LocalSession:
+    """One rank in this process; checkpoints are folders `checkpoints/step-N`."""
+
+    def __init__(self, folder: Path, settings: LaunchConfig, metric: str, mode: str) -> None:
+        import torch
+
+        self.rank, self.world_size = 0, 1
+        self.device = torch.device("cuda" if settings.use_gpu else "cpu")
+        self.folder = folder
+        self._keep, self._metric = settings.keep_checkpoints, metric
+        self._sign = 1.0 if mode == "max" else -1.0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def checkpoint(self) -> Iterator[Path | None]:
+        """The latest checkpoint; the folder is the stored one, do not change it."""
+        saved = self.saved()
+        yield saved[-1][0] if saved else None
+
+    def report(self, step: int, metrics: Mapping[str, float], save: Save) -> None:
+        """Save, move into place, drop all but the best ones and the latest."""
+        home = self.folder / "checkpoints"
+        home.mkdir(exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
+        save(fresh)
+        (fresh / "metrics.json").write_text(json.dumps(dict(metrics)), "utf-8")
+        replace_folder(fresh, home / f"step-{step:08d}")
+        saved = self.saved()
+        kept = {saved[-1][0], *(path for path, _ in self._ranked()[: self._keep])}
+        for path, _ in saved:
+            if path not in kept:
+                shutil.rmtree(path)
+
+    def saved(self) -> list[tuple[Path, dict[str, float]]]:
+        """Complete checkpoints with their metrics, oldest first."""
+        folders = sorted((self.folder / "checkpoints").glob("step-*"))
+        return [(path, json.loads((path / "metrics.json").read_text("utf-8"))) for path in folders]
+
+    def best(self) -> tuple[Path | None, dict[str, float]]:
+        """The best checkpoint by the metric, and its metrics."""
+        ranked = self._ranked()
+        return ranked[0] if ranked else (None, {})
+
+    def _ranked(self) -> list[tuple[Path, dict[str, float]]]:
+        scored = [item for item in self.saved() if self._metric in item[1]]
+        return sorted(scored, key=lambda item: -self._sign * item[1][self._metric])
+
+
+class RaySession:
+    """A Ray Train worker."""
+
+    def __init__(self, folder: Path) -> None:
+        import ray.train
+        import ray.train.torch
+
+        context = ray.train.get_context()
+        self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+        self.device = ray.train.torch.get_device()
+        self.folder = folder
+
+    @contextlib.contextmanager
+    def checkpoint(self) -> Iterator[Path | None]:
+        """The latest checkpoint, downloaded where the storage is not a local folder."""
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            yield None
+        else:
+            with checkpoint.as_directory() as folder:
+                yield Path(folder)
+
+    def report(self, step: int, metrics: Mapping[str, float], save: Save) -> None:
+        """Upload what rank 0 saves; all ranks wait until it is in place."""
+        import ray.train
+
+        if self.rank != 0:
+            ray.train.report(dict(metrics), checkpoint=None)
+            return
+        with tempfile.TemporaryDirectory(prefix="ffrs-checkpoint-") as folder:
+            save(Path(folder))
+            ray.train.report(
+                dict(metrics),
+                checkpoint=ray.train.Checkpoint.from_directory(folder),
+                checkpoint_dir_name=f"step-{step:08d}",
+            )
+
+
+class Deadline:
+    """Whether a start has used up `stop_after_minutes`; None never ends."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._end = None if minutes is None else time.monotonic() + minutes * 60
+
+    def passed(self) -> bool:
+        """Rank 0 decides, so that all ranks stop at the same step."""
+        if self._end is None:
+            return False
+        from jobs.training.distributed import gather_objects
+
+        return bool(gather_objects(time.monotonic() > self._end)[0])
+
+
+def run_folder(settings: LaunchConfig) -> Path:
+    """Local folder of a run; logs of a run on S3 lie under `runs/` on the node of rank 0."""
+    root = "runs" if "://" in settings.storage_path else settings.storage_path
+    return (Path(root) / settings.name).resolve()
+
+
+def _launch_here(
+    train: TrainFunction, config: dict[str, Any], settings: LaunchConfig, metric: str, mode: str
+) -> LaunchResult:
+    session = LocalSession(run_folder(settings), settings, metric, mode)
+    with _progress(session.folder):
+        value = train(config, session)
+    saved = session.saved()
+    best, best_metrics = session.best()
+    return LaunchResult(
+        folder=session.folder,
+        latest=saved[-1][0] if saved else None,
+        best=_export(best, session.folder),
+        metrics=saved[-1][1] if saved else {},
+        best_metrics=best_metrics,
+        value=value,
+    )
+
+
+def _launch_ray(
+    train: TrainFunction, config: dict[str, Any], settings: LaunchConfig, metric: str, mode: str
+) -> LaunchResult:
+    from serve.runtime import ray_session
+
+    folder = run_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    workers = settings.max_workers or settings.num_workers
+    with ray_session(num_cpus=max(2, round(workers * settings.cpus_per_worker))):
+        with _progress(folder):
+            result = _fit(_trainer(train, config, settings, metric, mode))
+        scored = [(c, m) for c, m in result.best_checkpoints or [] if metric in m]
+        sign = 1 if mode == "max" else -1
+        best = max(scored, key=lambda item: sign * item[1][metric], default=None)
+        latest = None
+        if result.checkpoint is not None and "://" not in settings.storage_path:
+            with result.checkpoint.as_directory() as path:
+                latest = Path(path)
+        exported = None
+        if best is not None:
+            with best[0].as_directory() as path:
+                exported = _export(Path(path), folder)
+    return LaunchResult(
+        folder=folder,
+        latest=latest,
+        best=exported,
+        metrics=result.metrics or {},
+        best_metrics=best[1] if best else {},
+        value=result.return_value,
+    )
+
+
+def _trainer(
+    train: TrainFunction, config: dict[str, Any], settings: LaunchConfig, metric: str, mode: str
+) -> Any:
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    folder = run_folder(settings)
+    remote = "://" in settings.storage_path
+    resources = {"CPU": settings.cpus_per_worker, **({"GPU": 1} if settings.use_gpu else {})}
+    elastic = settings.max_workers is not None
+    return TorchTrainer(
+        _Worker(train, folder),
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="nccl" if settings.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=(settings.num_workers, settings.max_workers)
+            if elastic
+            else settings.num_workers,
+            use_gpu=settings.use_gpu,
+            resources_per_worker=resources,
+        ),
+        run_config=RunConfig(
+            name=settings.name,
+            storage_path=settings.storage_path if remote else str(folder.parent),
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+            checkpoint_config=CheckpointConfig(
+                num_to_keep=settings.keep_checkpoints,
+                checkpoint_score_attribute=metric,
+                checkpoint_score_order=mode,
+            ),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """An error raised on purpose; trying again would not help, so it does not count as a failure."""
+
+    error: FfrError
+
+
+class _Worker:
+    """The function that Ray calls on every worker."""
+
+    def __init__(self, train: TrainFunction, folder: Path) -> None:
+        self._train, self._folder = train, folder
+
+    def __call__(self, config: dict[str, Any]) -> Any:
+        try:
+            return self._train(config, RaySession(self._folder))
+        except FfrError as error:
+            return _Refused(error)
+
+
+def _fit(trainer: Any) -> Any:
+    """Run the trainer; an error that the train function raised on purpose comes out as itself."""
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        raise FfrError(f"training failed: {error}; the same command resumes it") from error
+    if isinstance(result.return_value, _Refused):
+        raise result.return_value.error
+    return result
+
+
+def _export(best: Path | None, folder: Path) -> Path | None:
+    """Copy a checkpoint to `best/`, so that its place does not depend on what wins later."""
+    if best is None:
+        return None
+    fresh = folder / ".best.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(best, fresh)
+    replace_folder(fresh, folder / "best")
+    return folder / "best"
+
+
+@contextlib.contextmanager
+def _progress(folder: Path) -> Iterator[None]:
+    """Print lines that rank 0 adds to `progress.txt` while the block runs."""
+    path, done = folder / "progress.txt", threading.Event()
+    start = path.stat().st_size if path.exists() else 0
+
+    def follow() -> None:
+        position = start
+        while True:
+            last = done.wait(1.0)
+            if path.exists():
+                with path.open(encoding="utf-8") as file:
+                    file.seek(position)
+                    if text := file.read():
+                        print(text, end="", flush=True)
+                    position = file.tell()
+            if last:
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=5)

@@ -1,0 +1,30 @@
+from jobs.eval_table import HEAD, SEGMENTERS, row
+
+
+def scored(value):
+    return {"pairwise": {"f1": value}}
+
+
+def test_a_row_holds_the_best_baseline_and_leaves_out_what_was_not_measured():
+    results = {
+        "queries": 7,
+        "segmentation": scored(0.72),
+        "recall": {"recall@1": 0.5, "recall@5": 0.75},
+        "selection": {"utterance": {"f1": 0.4}},
+        "corpus": {"f1": 0.3},
+        "baselines": {
+            "segmentation": {name: scored(i / 10) for i, name in enumerate(SEGMENTERS, start=1)},
+            "recall": {"bm25_fragments": {"recall@1": 0.4, "recall@5": 0.6}},
+            "selection": {"a": {"utterance": {"f1": 0.2}}, "b": {"utterance": {"f1": 0.25}}},
+            "corpus": {"a": {"f1": 0.1}, "b": {"f1": 0.05}},
+        },
+    }
+    full = row("set", results)
+    assert full == (
+        "| set | 72.0 / 10.0 / 20.0 / 30.0 | 7 | 50.0 / 75.0 | 40.0 / 60.0 | 40.0 / 25.0"
+        " | 30.0 / 10.0 |"
+    )
+    bare = row("bare", {"queries": 0, "baselines": {}})
+    assert bare == "| bare |  | none |  |  |  |  |"
+    columns = HEAD.splitlines()[0].count("|")
+    assert full.count("|") == bare.count("|") == columns

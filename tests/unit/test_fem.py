@@ -1,0 +1,421 @@
+"""FEM: adapters of the text encoder, training pairs, mined negatives, steps, the job's resume."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ffr_core.embedding.bert import Bert, BertWeights, padded_length
+from ffr_core.embedding.fem import batches_by_length
+from ffr_core.embedding.fem_text import LoraBert
+from ffr_core.embedding.lora import adapter_hash, merge, read_adapter, write_adapter
+from ffr_core.errors import ConfigError, InputError, NotFoundError
+from ffr_core.records import record_from_dialogue
+from ffr_core.types import Dialogue, Passage, Query, Selection, Turn
+from jobs.fem import loop, losses
+from jobs.fem.config import FemConfig
+from jobs.fem.mining import mine
+from jobs.fem.pairs import (
+    build_corpus,
+    question_answers,
+    read_dialogues,
+    split_dialogues,
+    window_around,
+)
+from jobs.fem.steps import Source, StepShape, draw_frozen_step, plan_step
+from jobs.train_fem import run
+
+DIM, INNER, LAYERS, VOCABULARY = 32, 64, 3, 50
+
+
+def bert_weights():
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return rng.normal(scale=0.3, size=shape).astype(np.float32)
+
+    tensors = {
+        "embeddings.position_embeddings.weight": draw(64, DIM),
+        "embeddings.token_type_embeddings.weight": draw(2, DIM),
+        "embeddings.LayerNorm.weight": 1 + draw(DIM),
+        "embeddings.LayerNorm.bias": draw(DIM),
+    }
+    for i in range(LAYERS):
+        for name, (rows, columns) in {
+            "attention.self.query": (DIM, DIM),
+            "attention.self.key": (DIM, DIM),
+            "attention.self.value": (DIM, DIM),
+            "attention.output.dense": (DIM, DIM),
+            "intermediate.dense": (INNER, DIM),
+            "output.dense": (DIM, INNER),
+        }.items():
+            tensors[f"encoder.layer.{i}.{name}.weight"] = draw(rows, columns)
+            tensors[f"encoder.layer.{i}.{name}.bias"] = draw(rows)
+        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
+            tensors[f"encoder.layer.{i}.{name}.weight"] = 1 + draw(DIM)
+            tensors[f"encoder.layer.{i}.{name}.bias"] = draw(DIM)
+    words = draw(VOCABULARY, DIM)
+    return words, BertWeights(
+        words=lambda ids: words[ids], tensors=tensors, num_layers=LAYERS, num_heads=4, epsilon=1e-5
+    )
+
+
+ROWS = [(1, 5, 9, 2), (1, 7, 2), (1, 4, 4, 8, 11, 2)]
+
+
+def upper(model, rows):
+    hidden = model.lower(rows, 0)
+    lengths = torch.tensor([len(row) for row in rows])
+    width = padded_length(max(map(len, rows)))
+    return model(hidden, torch.arange(width)[None] < lengths[:, None])
+
+
+def trained(weights):
+    """A LoRA on the last two layers whose B is no longer zero."""
+    model = LoraBert(Bert(weights, "float32"), first_layer=1, rank=4, alpha=8, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def test_a_fresh_adapter_changes_nothing():
+    _, weights = bert_weights()
+    bert = Bert(weights, "float32")
+    model = LoraBert(bert, first_layer=1, rank=4, alpha=8)
+    assert np.allclose(
+        upper(model, ROWS).detach().numpy(), bert.mean_pooled(ROWS, 0), rtol=1e-5, atol=1e-6
+    )
+    with pytest.raises(ConfigError, match="expected 0 to 2"):
+        LoraBert(bert, first_layer=3, rank=4, alpha=8)
+
+
+def test_merged_weights_give_the_vectors_of_training(tmp_path):
+    _, weights = bert_weights()
+    model = trained(weights)
+    write_adapter(tmp_path / "a", model.adapter(), "tiny")
+    merged = replace(weights, tensors=merge(weights.tensors, read_adapter(tmp_path / "a")))
+    vectors = Bert(merged, "float32").mean_pooled(ROWS, 0)
+    assert np.allclose(vectors, upper(model, ROWS).detach().numpy(), rtol=1e-4, atol=1e-5)
+    plain = Bert(weights, "float32").mean_pooled(ROWS, 0)
+    assert np.abs(vectors - plain).max() > 0.01
+
+
+def test_the_adapter_folder_loads_with_peft_on_transformers_bert(tmp_path):
+    from peft import PeftModel
+    from transformers import BertConfig, BertModel
+
+    words, weights = bert_weights()
+    model = trained(weights)
+    write_adapter(tmp_path / "a", model.adapter(), "tiny")
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=DIM,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        intermediate_size=INNER,
+        max_position_embeddings=64,
+        layer_norm_eps=1e-5,
+    )
+    bert = BertModel(config, add_pooling_layer=False)
+    state = {name: torch.from_numpy(value) for name, value in weights.tensors.items()}
+    state["embeddings.word_embeddings.weight"] = torch.from_numpy(words)
+    bert.load_state_dict(state, strict=True)
+    adapted = PeftModel.from_pretrained(bert, str(tmp_path / "a")).eval()
+    for row in ROWS:
+        with torch.no_grad():
+            states = adapted(input_ids=torch.tensor([row])).last_hidden_state[0]
+        mean = nn.functional.normalize(states.mean(dim=0), dim=-1)
+        own = upper(model, [row])[0].detach()
+        assert torch.allclose(mean, own, rtol=1e-3, atol=1e-4)
+
+
+def test_the_hash_follows_weights_and_scale_and_wrong_folders_are_refused(tmp_path):
+    _, weights = bert_weights()
+    adapter = trained(weights).adapter()
+    for name, value in (
+        ("a", adapter),
+        ("same", adapter),
+        ("scaled", replace(adapter, alpha=9.0)),
+    ):
+        write_adapter(tmp_path / name, value, "tiny")
+    hashes = [adapter_hash(tmp_path / name) for name in ("a", "same", "scaled")]
+    assert hashes[0] == hashes[1] != hashes[2]
+    with pytest.raises(NotFoundError, match="PEFT adapter folder"):
+        read_adapter(tmp_path)
+    short = {k: v for k, v in weights.tensors.items() if "layer.2" not in k}
+    with pytest.raises(InputError, match="has not so"):
+        merge(short, adapter)
+
+
+def dialogue(name, topics):
+    """Topics of four turns; the query of topic `cats` is answered by its turn `cats 1?`."""
+    turns, fragments, queries = [], [], []
+    for number, topic in enumerate(topics):
+        first = 4 * number
+        fragments.append(tuple(range(first, first + 4)))
+        for k in range(4):
+            mark = "?" if k in (0, 1) else ""
+            speaker = "Ann" if k in (0, 1) else "Bob"
+            turns.append(Turn(turn_id=first + k, speaker=speaker, text=f"{topic} {k}{mark}"))
+        queries.append(
+            Query(
+                query=f"about {topic}",
+                relevance=Selection(utterance_ids=frozenset({first + 1})),
+                source_kind="qa",
+                fragment_id=number,
+            )
+        )
+    return Dialogue(
+        dialogue_id=name, turns=tuple(turns), fragments=tuple(fragments), queries=tuple(queries)
+    )
+
+
+DIALOGUES = [
+    dialogue("a", ["cats", "dogs", "rain"]),
+    dialogue("b", ["cars", "dogs", "snow"]),
+    dialogue("c", ["wine", "cats", "maps"]),
+]
+
+
+def vector(text):
+    """A bag of letters."""
+    counts = np.array([text.lower().count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"])
+    return (counts / max(1e-6, np.linalg.norm(counts))).astype(np.float32)
+
+
+def encode(rows):
+    return np.stack([vector(row if isinstance(row, str) else row.text) for row in rows])
+
+
+def source(dialogues=None):
+    corpus = build_corpus("toy", DIALOGUES if dialogues is None else dialogues)
+    return Source(
+        corpus=corpus,
+        mined=mine(corpus, "turn", encode, encode, depth=5),
+        pairs=question_answers(corpus),
+        lengths=[dict.fromkeys(f.turn_ids, 5) for f in corpus.fragments],
+        weight=1.0,
+    )
+
+
+def test_queries_that_cannot_be_used_are_counted_with_their_reason():
+    first = DIALOGUES[0]
+    bad = (
+        Query(query="x", relevance=Selection(), source_kind="qa_adversarial"),
+        Query(query="y", relevance=Selection(utterance_ids=frozenset({0}))),
+        Query(query="z", relevance=Selection(utterance_ids=frozenset({9})), fragment_id=0),
+    )
+    corpus = build_corpus("toy", [replace(first, queries=(*first.queries, *bad))])
+    assert len(corpus.queries) == 3
+    assert corpus.left_out == {
+        "nothing answers it": 1,
+        "no gold fragment": 1,
+        "no gold turn in its fragment": 1,
+    }
+
+
+def test_a_pair_is_a_question_and_the_next_turn_of_another_speaker():
+    # Turns 0 and 1 are Ann's questions, both answered by turn 2: one answer is no choice.
+    assert question_answers(build_corpus("toy", DIALOGUES)) == {}
+    turns = tuple(
+        replace(turn, speaker="AB"[turn.turn_id % 2], text=f"t{turn.turn_id}?")
+        for turn in DIALOGUES[0].turns
+    )
+    found = question_answers(build_corpus("toy", [replace(DIALOGUES[0], turns=turns)]))
+    assert found[0] == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_splits_share_no_dialogue_and_depend_on_the_seed_alone():
+    many = [replace(DIALOGUES[0], dialogue_id=str(i)) for i in range(20)]
+    parts = split_dialogues(many, 0.1, 0.3, seed=4)
+    ids = [{d.dialogue_id for d in part} for part in parts]
+    assert [len(part) for part in ids] == [12, 2, 6]
+    assert not (ids[0] & ids[1] or ids[0] & ids[2] or ids[1] & ids[2])
+    assert parts == split_dialogues(many, 0.1, 0.3, seed=4)
+
+
+def test_a_window_grows_to_both_sides_inside_its_fragment():
+    corpus = build_corpus("toy", DIALOGUES[:1])
+    lengths = {i: 10 for i in range(4, 8)}
+    assert window_around(corpus, 1, 5, lengths, 10) == (5,)
+    assert window_around(corpus, 1, 5, lengths, 29) == (4, 5)
+    assert window_around(corpus, 1, 5, lengths, 500) == (4, 5, 6, 7)
+    assert window_around(corpus, 1, 5, {**lengths, 4: 99}, 30) == (5, 6, 7)
+
+
+def test_mined_negatives_are_the_best_unit_of_each_wrong_fragment():
+    mined = source().mined[0]  # "about cats", dialogue a
+    assert mined.positives == ((0, (1,)),)
+    assert [fragment for fragment, _ in mined.siblings] in ([1, 2], [2, 1])
+    others = [fragment for fragment, _ in mined.others]
+    assert sorted(others) == [3, 4, 5, 6, 7] or len(others) == 5
+    assert others[0] == 7  # the other dialogue about cats
+
+
+SHAPE = StepShape(
+    queries=6,
+    views=("turn", "window"),
+    siblings=1,
+    others=1,
+    pairs=4,
+    positive_depth=3,
+    negative_depth=5,
+    window_tokens=(5, 15),
+)
+
+
+def test_every_row_of_a_step_has_a_positive_of_its_own_view():
+    for step in range(20):
+        plan = plan_step([source()], SHAPE, 0, step)
+        assert len(plan.queries) == 6 and plan.positive_RN.shape[0] == 12
+        assert plan.positive_RN.any(axis=1).all()
+        assert not (plan.positive_RN & plan.ignored_RN).any()
+        # A query about cats may not count a turn of its own fragment without gold as wrong.
+        for row, query in enumerate(plan.query_rows_R):
+            for column, candidate in enumerate(plan.candidates):
+                if plan.positive_RN[row, column]:
+                    assert plan.queries[query].removeprefix("about ") in candidate.text
+
+
+def test_a_step_is_a_function_of_seed_and_number():
+    one, again = (plan_step([source()], SHAPE, 0, 3) for _ in range(2))
+    assert one.queries == again.queries and one.candidates == again.candidates
+    assert one.queries != plan_step([source()], SHAPE, 0, 4).queries
+
+
+def test_a_frozen_step_names_gold_units_and_answers():
+    talk = replace(
+        DIALOGUES[0],
+        turns=tuple(replace(turn, speaker="AB"[turn.turn_id % 2]) for turn in DIALOGUES[0].turns),
+    )
+    plan = draw_frozen_step([source([talk])], SHAPE, 0, 0)
+    assert plan.gold_QU.sum(axis=1).tolist() == [1] * len(plan.queries)
+    for query, gold_U in zip(plan.queries, plan.gold_QU, strict=True):
+        place = int(gold_U.argmax())
+        assert place % 4 == 1 and query == f"about {['cats', 'dogs', 'rain'][place // 4]}"
+    for question, (turns, answer) in zip(plan.questions, plan.answers, strict=True):
+        asked = next(t.turn_id for t in talk.turns if t.text == question)
+        assert turns[answer] == asked + 1
+
+
+def test_batches_hold_rows_of_similar_length():
+    assert batches_by_length([3, 9, 4, 1], 9) == [[1], [2, 0], [3]]
+    assert sorted(i for b in batches_by_length([5] * 7, 11) for i in b) == list(range(7))
+
+
+class ToyBackbone:
+    """Letters through one trained matrix."""
+
+    def __init__(self, config):
+        torch.manual_seed(config.seed)
+        self.module = nn.Linear(26, 26, bias=False)
+        with torch.no_grad():
+            self.module.weight.add_(torch.eye(26))
+        self.dim = 26
+
+    def lengths(self, rows):
+        return [len(row if isinstance(row, str) else row.text) for row in rows]
+
+    def embed(self, rows):
+        return nn.functional.normalize(self.module(torch.from_numpy(encode(rows))), dim=-1)
+
+    def plain(self, rows):
+        return encode(rows) if rows else np.zeros((0, 26), np.float32)
+
+    def save(self, folder):
+        folder.mkdir()
+        torch.save(self.module.weight, folder / "weight.pt")
+
+
+@pytest.fixture
+def toy(monkeypatch, tmp_path):
+    """A configuration on a file of toy dialogues, with the toy backbone."""
+    import json
+
+    monkeypatch.setattr(loop, "build_backbone", lambda config, device: ToyBackbone(config))
+    file = tmp_path / "toy.jsonl"
+    lines = [json.dumps(record_from_dialogue(d)) for d in DIALOGUES]
+    file.write_text("\n".join(lines), "utf-8")
+    return {
+        "data": [{"path": str(file), "validation": 0.34}],
+        "step": {"queries": 4, "views": ["turn"], "pairs": 0},
+        "optimizer": {"learning_rate": 0.01},
+        "launch": {"name": "toy", "storage_path": str(tmp_path / "runs"), "num_workers": 0},
+        "num_steps": 6,
+        "evaluate_every": 2,
+    }
+
+
+def losses_of(folder):
+    from jobs.training.logs import series
+
+    return series(folder / "metrics.csv", "train/loss")
+
+
+@pytest.mark.parametrize("side", ["both", "queries"])
+def test_a_run_that_was_cut_off_ends_like_an_undisturbed_one(toy, monkeypatch, side):
+    values = {**toy, "model": {"trained_side": side}}
+    (whole,) = run(FemConfig.parse(values, "toy"))
+    cut = {**values, "launch": {**toy["launch"], "name": "cut"}}
+    made = losses.backpropagate
+    calls = []
+
+    def dies(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("power cut")
+        return made(*arguments)
+
+    monkeypatch.setattr(losses, "backpropagate", dies)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(FemConfig.parse(cut, "toy"))
+    (resumed,) = run(FemConfig.parse(cut, "toy"))
+    assert losses_of(resumed.folder) == losses_of(whole.folder)
+    assert len(losses_of(whole.folder)) == 6
+    assert (resumed.best / "adapter" / "weight.pt").is_file()
+
+
+def test_the_loss_falls_and_cached_gradients_change_nothing(toy):
+    values = {**toy, "num_steps": 30, "evaluate_every": 30}
+    (plain,) = run(FemConfig.parse(values, "toy"))
+    cached = {
+        **values,
+        "cached_gradients": True,
+        "tokens_per_pass": 40,
+        "launch": {**toy["launch"], "name": "cached"},
+    }
+    (other,) = run(FemConfig.parse(cached, "toy"))
+    left, right = losses_of(plain.folder), losses_of(other.folder)
+    assert np.allclose([v for _, v in left], [v for _, v in right], rtol=1e-3)
+    assert np.mean([v for _, v in left[-5:]]) < 0.7 * np.mean([v for _, v in left[:5]])
+
+
+def test_other_settings_do_not_go_on_from_a_checkpoint(toy):
+    run(FemConfig.parse({**toy, "num_steps": 2}, "toy"))
+    with pytest.raises(ConfigError, match="num_steps"):
+        run(FemConfig.parse(toy, "toy"))
+
+
+def test_a_sweep_makes_one_run_for_each_combination(toy):
+    values = {**toy, "sweep": {"contrastive_temperature": [0.02, 0.05], "intra_weight": [0, 1]}}
+    names = [single.launch.name for single in FemConfig.parse(values, "toy").runs()]
+    assert names == ["toy-t0.02-l0", "toy-t0.02-l1", "toy-t0.05-l0", "toy-t0.05-l1"]
+
+
+def test_settings_that_do_not_fit_are_refused(toy):
+    with pytest.raises(ConfigError, match="needs a path"):
+        FemConfig.parse({**toy, "model": {"kind": "qwen2vl"}}, "toy")
+    with pytest.raises(ConfigError, match="kind = 'e5' only"):
+        FemConfig.parse(
+            {**toy, "model": {"kind": "qwen2vl", "path": "x", "trained_side": "queries"}}, "toy"
+        )
+
+
+def test_passages_are_read_from_files(toy):
+    dialogues = read_dialogues(loop.Path(toy["data"][0]["path"]), 2, 0)
+    assert len(dialogues) == 2
+    assert isinstance(build_corpus("toy", dialogues).passage(0, (0,)), Passage)

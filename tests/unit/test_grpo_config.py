@@ -1,0 +1,182 @@
+"""Shipped TOML files of difficulty scoring, GRPO and ablations, and what they are made of."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ffr_core.config import read_toml
+from ffr_core.curriculum import SCRIPT_CURRICULUM, Difficulty
+from ffr_core.errors import ConfigError, InputError, NotFoundError
+from ffr_core.rewards import PAPER_REWARDS, Reward, RewardSettings
+from ffr_core.rollout import Group, Rollout
+from jobs.ablate import AblationConfig, merge, render, slug, split_corpora
+from jobs.grpo.carrying import from_json, to_json
+from jobs.grpo.config import CurriculumConfig, DifficultyConfig, GrpoConfig, check_same_run
+from jobs.grpo.data import in_sft_share, load_samples, make_sampler
+
+CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
+
+
+def load(name):
+    return GrpoConfig.load(CONFIGS / name)
+
+
+@pytest.mark.parametrize("name", ["paper/grpo.toml", "paper/grpo_multinode.toml"])
+def test_the_papers_settings(name):
+    config = load(name)
+    assert config.rewards.settings() == PAPER_REWARDS
+    rollout, policy = config.rollout, config.policy
+    assert (rollout.group_size, rollout.sampling_temperature, rollout.top_p) == (8, 1.0, 0.85)
+    assert rollout.max_new_tokens == 1024
+    assert (policy.clip_low, policy.clip_high, policy.beta) == (0.2, 0.28, 0.02)
+    assert (config.optimizer.learning_rate, config.optimizer.warmup_share) == (2e-6, 0.03)
+    assert (config.model.max_images, config.model.max_pixels) == (8, 602_112)
+    assert config.epochs == 1
+    made, script = config.curriculum.settings(), SCRIPT_CURRICULUM
+    assert [made.fractions.get(d, 1.0) for d in Difficulty] == [
+        script.fractions.get(d, 1.0) for d in Difficulty
+    ]
+    assert (made.labels, made.drop_empty_gold) == (script.labels, script.drop_empty_gold)
+
+
+def test_defaults_are_our_preset():
+    config = load("tiny/grpo.toml")
+    assert config.rewards.settings() == RewardSettings(order_weight=0.0)
+    assert config.rollout.top_p == 1.0
+
+
+@pytest.mark.parametrize("name", ["paper/difficulty.toml", "tiny/difficulty.toml"])
+def test_difficulty_files_name_their_command(name):
+    config = DifficultyConfig.load(CONFIGS / name)
+    assert config.model.cold_start.endswith("best/adapter")
+    first = (CONFIGS / name).read_text().splitlines()[0]
+    assert first == f"# python -m jobs.score_difficulty --config jobs/configs/{name}"
+
+
+@pytest.mark.parametrize("size", ["paper", "tiny"])
+@pytest.mark.parametrize("table", ["table6", "table7"])
+def test_every_ablation_row_is_a_valid_run(size, table):
+    path = CONFIGS / size / "ablations" / f"{table}.toml"
+    assert path.read_text().startswith(
+        f"# python -m jobs.ablate --config jobs/configs/{size}/ablations/{table}.toml"
+    )
+    config = AblationConfig.load(path)
+    base = read_toml(path.parent / config.grpo)
+    rows = [GrpoConfig.parse(merge(base, row.changes), row.name) for row in config.rows]
+    assert len({slug(row.name) for row in config.rows}) == len(rows)
+    if table == "table6":
+        made = [
+            (r.rewards.accuracy, r.rewards.order_weight > 0, bool(r.curriculum.difficulty))
+            for r, row in zip(rows, config.rows, strict=True)
+            if row.grpo
+        ]
+        assert made == [
+            ("exact", False, True),
+            ("f1", False, True),
+            ("f1", True, False),
+            ("f1", True, True),
+        ]
+    else:
+        assert [row.sft_share for row in config.rows] == [1.0, 0.001, 0.05, 0.1, 0.25, 0.5]
+        assert config.sft is not None
+        assert (path.parent / config.sft).is_file()
+
+
+def test_the_order_reward_needs_a_clip_model():
+    values = merge(read_toml(CONFIGS / "tiny/grpo.toml"), {"rewards": {"order_weight": 1.0}})
+    with pytest.raises(ConfigError, match="order reward needs clip"):
+        GrpoConfig.parse(values, "test")
+
+
+def test_resuming_with_other_settings_is_refused(tmp_path):
+    config = load("tiny/grpo.toml").model_dump(mode="json")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    check_same_run(merge(config, {"launch": {"num_workers": 2}}), tmp_path)
+    with pytest.raises(ConfigError, match="other values of rollout;"):
+        check_same_run(merge(config, {"rollout": {"group_size": 4}}), tmp_path)
+
+
+def write_corpus(path, ids):
+    records = [
+        {
+            "dialogue_id": i,
+            "turns": [{"turn_id": 0, "speaker": "A", "text": "hi", "images": []}],
+            "queries": [{"query": "q", "utt_ids": [0], "img_ids": []}] * 2,
+        }
+        for i in ids
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return str(path)
+
+
+def test_samples_are_named_and_shares_divide_dialogues(tmp_path):
+    file = write_corpus(tmp_path / "a.jsonl", [f"d{i}" for i in range(200)])
+    samples = load_samples([file])
+    assert list(samples)[:3] == ["d0#0", "d0#1", "d1#0"]
+    left = {s.dialogue.dialogue_id for s in load_samples([file], sft_share=0.25).values()}
+    assert 0.65 < len(left) / 200 < 0.85
+    assert all(not in_sft_share(i, 0.25) for i in left)
+    # The larger share holds the smaller one.
+    assert all(in_sft_share(f"d{i}", 0.5) for i in range(200) if in_sft_share(f"d{i}", 0.25))
+    sft, rft = split_corpora([file], 0.25, tmp_path / "split")
+    assert {s.dialogue.dialogue_id for s in load_samples([str(rft)]).values()} == left
+    assert len(load_samples([str(sft)])) + len(load_samples([str(rft)])) == 400
+    assert len(load_samples([file], limit=5)) == 5
+    with pytest.raises(InputError, match="occurs twice"):
+        load_samples([file, file])
+    with pytest.raises(NotFoundError, match="no corpus file"):
+        load_samples([str(tmp_path / "b.jsonl")])
+
+
+def test_sampler_follows_the_difficulty_file(tmp_path):
+    ids = [f"d{i}#0" for i in range(8)]
+    lines = [
+        {"sample_id": i, "f1": 1 - n / 8, "entropy": n / 8, "gold_empty": False}
+        for n, i in enumerate(ids)
+    ]
+    lines[7] = {"sample_id": ids[7], "gold_empty": False, "error": "too long"}
+    path = tmp_path / "difficulty.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = CurriculumConfig(difficulty=str(path), labels="text")
+    sampler, left_out = make_sampler(ids, config, seed=0, epochs=1)
+    assert left_out == {"no_score": 1}
+    assert sampler.stage == "easy"
+    assert set(sampler.draw(99)) == {f"d{i}#0" for i in range(4)}
+    assert sampler.stage == "confusing"
+    mixed, _ = make_sampler(ids, config.model_copy(update={"ordered": False}), seed=0, epochs=1)
+    assert mixed.stage == "all"
+    assert len(mixed) == 7
+    with pytest.raises(InputError, match="no score"):
+        make_sampler([*ids, "x#0", "y#0"], config, seed=0, epochs=1)
+
+
+def test_carried_groups_survive_json():
+    group = Group(
+        sample_id="a#0",
+        stage="easy",
+        policy_version=3,
+        rollouts=(
+            Rollout(
+                text="<|utt_ids_start|>",
+                token_ids=(1, 2),
+                logprobs=(-0.1, -2.5),
+                reward=Reward(total=1.3, f1=1.0, order=0.0, format=1.0),
+                finish_reason="length",
+            ),
+        ),
+    )
+    assert from_json(json.loads(json.dumps(to_json([group])))) == (group,)
+
+
+def test_the_table_shows_mean_and_spread_in_percent():
+    scores = [dict.fromkeys(("f1", "mcc", "utterance_f1", "image_f1"), v) for v in (0.8, 0.9)]
+    rows = [
+        {"name": "a", "runs": scores, "paper_f1": 87.0, "paper_mcc": None},
+        {"name": "b", "runs": [], "paper_f1": None, "paper_mcc": None},
+    ]
+    lines = render(rows).splitlines()
+    assert lines[2].startswith("| a | 85.00 ± 7.07 | 85.00 ± 7.07 |")
+    assert lines[2].endswith("| 2 | 87.00 |  |")
+    assert "not run" in lines[3]
+    assert slug("100 % SFT") == "100-sft"
