@@ -43,6 +43,8 @@ class EncoderConfig(Config):
     """PEFT folder that `jobs/train_fem.py` wrote for this encoder; for `e5` and `fem`."""
     adapter_side: Literal["both", "queries"] = "both"
     """`e5`: what the adapter changes; as it was trained (`model.trained_side`)."""
+    adapter_share: float = Field(default=1.0, gt=0, le=1)
+    """`e5` with `adapter_side = "queries"`: share of the adapted vector in a query."""
     path: str | None = None
     """`fem`: the base model, a folder or hub id."""
     device: str = "cpu"
@@ -230,7 +232,12 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     if config.kind == "minilm":
         return MiniLmEncoder(threads=config.threads)
     adapter = None if config.adapter is None else Path(config.adapter)
-    return E5Encoder(adapter=adapter, adapter_side=config.adapter_side, threads=config.threads)
+    return E5Encoder(
+        adapter=adapter,
+        adapter_side=config.adapter_side,
+        adapter_share=config.adapter_share,
+        threads=config.threads,
+    )
 
 
 def _fem_encoder(config: EncoderConfig) -> Encoder:
@@ -307,7 +314,7 @@ def build_localizer(
 
 def build_reader(config: LocalizerConfig) -> F2rvlmReader:
     """Prompts, grammar and calibration of `f2rvlm`, for the plain and the async localizer."""
-    from ffr_core.localization.confidence import Calibration
+    from ffr_core.localization.calibration import Calibration
     from ffr_core.localization.f2rvlm import F2rvlmReader
     from ffr_core.prompts import Prompts
 
@@ -321,8 +328,11 @@ def build_reader(config: LocalizerConfig) -> F2rvlmReader:
     )
 
 
-def build_builder(profile: Profile, encoder: Encoder) -> Builder:
-    """Segmenter and encoder as one unit, for indexing; what both embed is embedded once."""
+def build_builder(profile: Profile, encoder: Encoder, engine: Engine | None = None) -> Builder:
+    """Segmenter and encoder as one unit, for indexing; what both embed is embedded once.
+
+    `engine` answers for a segmenter that needs one; that of `part_engine` when left out.
+    """
     from ffr_core.embedding.memo import MemoEncoder
     from ffr_core.ocr import OcrReader
     from ffr_core.pipeline import Builder
@@ -332,7 +342,7 @@ def build_builder(profile: Profile, encoder: Encoder) -> Builder:
         segmenter=build_segmenter(
             profile.segmenter,
             encoder,
-            part_engine(profile, profile.segmenter),
+            engine or part_engine(profile, profile.segmenter),
             profile.engine,
         ),
         encoder=encoder,

@@ -18,6 +18,8 @@ class ServeConfig(Config):
     owner_cpus: float = Field(default=0.4, ge=0)
     owner_threads: int = Field(default=4, ge=2)
     """Searches that run beside each other, and beside one write."""
+    owner_gpus: float = Field(default=0, ge=0)
+    """GPU share of an owner whose encoder runs on one."""
     localizer_min: int = Field(default=1, ge=1)
     """Fewest localizer processes."""
     localizer_max: int = Field(default=2, ge=1)
@@ -26,6 +28,20 @@ class ServeConfig(Config):
     localizer_gpus: float = Field(default=0, ge=0)
     localizer_ongoing: int = Field(default=4, ge=1)
     """Groups of candidates that one localizer process works on at the same time."""
+    localizer_target: float | None = Field(default=None, gt=0)
+    """Groups a process, running and waiting, that another process is started for;
+    `localizer_ongoing` when left out."""
+    upscale_delay: float = Field(default=10.0, ge=0)
+    """How long there must be too many before a process is started."""
+    downscale_delay: float = Field(default=300.0, ge=0)
+    """How long there must be too few before one is stopped."""
+    segmenter_min: int = Field(default=1, ge=0)
+    """Fewest processes of a boundary model that runs on an engine of its own; 0 starts one when a
+    dialogue comes."""
+    segmenter_max: int = Field(default=1, ge=1)
+    """Most processes of such a boundary model."""
+    segmenter_cpus: float = Field(default=0.4, ge=0)
+    segmenter_gpus: float = Field(default=0, ge=0)
     group_size: int = Field(default=5, ge=1)
     """Candidates sent to a localizer in one call."""
     candidate_timeout: float = Field(default=5.0, gt=0)

@@ -13,45 +13,36 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ffr_core.config import read_toml
-from ffr_core.dataset.card import card_json, card_markdown, draw_card, make_card
 from ffr_core.dataset.clean_corpus import clean_corpus, dialogue_text
-from ffr_core.dataset.long_dialogue import from_json
 from ffr_core.dataset.sources import list_files
-from ffr_core.dataset.split_files import write_splits
-from ffr_core.dataset.splits import POOLS, divide
-from ffr_core.dataset.steps import (
-    Done,
-    append_log,
-    read_records,
-    run_step,
-    write_json,
-    write_records,
-)
-from ffr_core.errors import BusyError, FfrError
+from ffr_core.dataset.steps import Done, read_records, run_step, write_json
+from ffr_core.errors import FfrError
 from ffr_core.records import dialogue_from_record
 from jobs.dataset_config import DatasetConfig
-from jobs.dataset_stages import (
-    AnnotateStage,
-    EmbedStage,
-    MatchStage,
-    QueryStage,
-    ReadStage,
-    line_offsets,
+from jobs.dataset_steps import (
+    annotate,
+    divide_corpus,
+    draw,
+    embed_corpus,
+    match_corpus,
+    publish,
+    read_corpus,
+    split,
 )
 from serve.runtime import ray_session
 
-_SPEED = frozenset({"workers", "cpus", "gpus", "batch", "threads", "device", "tolerate_errors"})
+_SPEED = frozenset(
+    {"workers", "cpus", "gpus", "batch", "threads", "device", "tolerate_errors", "timeout"}
+    | {"max_num_seqs", "max_batch_tokens", "gpu_memory_utilization", "tensor_parallel_size"}
+)
 """Settings that change how fast a result comes, not the result."""
 
 
@@ -87,12 +78,12 @@ def run(config: DatasetConfig) -> dict[str, Any]:
     with ray_session():
         _quiet_ray_data()
         seen = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-        read = step("1-read", [config.form, seen], lambda f: _read(config, files, f))
+        read = step("1-read", [config.form, seen], lambda f: read_corpus(config, files, f))
         corpus = read.folder / "dialogues.jsonl"
         embedded = step(
             "2-embed",
             [parts("encoder", "clip", "images"), config.embedding.shard],
-            lambda f: _embed(config, corpus, f),
+            lambda f: embed_corpus(config, corpus, f),
         )
         shards = sorted(embedded.folder.glob("*.npz"))
         clean = step(
@@ -101,259 +92,36 @@ def run(config: DatasetConfig) -> dict[str, Any]:
             lambda f: clean_corpus(corpus, shards, f, config.cleaning, config.corpus),
         )
         short = clean.folder / "dialogues.jsonl"
-        pools = step("4-pools", parts("splits"), lambda f: _divide(config, short, f))
+        pools = step("4-pools", parts("splits"), lambda f: divide_corpus(config, short, f))
         triplets = step(
             "5-triplets",
             parts("matching", "max_triplets"),
-            lambda f: _match(config, clean.folder, pools.folder, f),
+            lambda f: match_corpus(config, clean.folder, pools.folder, f),
         )
         annotated = step(
             "6-annotate",
-            parts("engine", "prompts", "target_language"),
-            lambda f: _annotate(config, short, triplets.folder, f),
+            parts("engine", "annotate", "prompts", "target_language"),
+            lambda f: annotate(config, short, triplets.folder, f),
         )
         log = annotated.folder / "annotated.jsonl"
         queries = step(
             "7-queries",
             parts("queries", "negatives_by_embedding"),
-            lambda f: _draw(config, log, f),
+            lambda f: draw(config, log, f),
         )
     texts = {r["dialogue_id"]: dialogue_text(dialogue_from_record(r)) for r in read_records(short)}
-    splits = step("8-splits", parts("splits"), lambda f: _split(config, queries.folder, texts, f))
+    splits = step("8-splits", parts("splits"), lambda f: split(config, queries.folder, texts, f))
     counts = {name: found.counts for name, found in done.items()}
-    _publish(out, splits.folder, queries.folder, counts)
+    publish(out, splits.folder, queries.folder, counts)
     summary = {"steps": counts, "repeated": [n for n, d in done.items() if d.repeated]}
     write_json(out / "summary.json", summary)
     return summary
-
-
-def _read(config: DatasetConfig, files: Sequence[Path], folder: Path) -> dict[str, Any]:
-    """Files -> one file of dialogues with unique ids, and the dead letters."""
-    import ray
-
-    rows = ray.data.from_items([{"path": str(file)} for file in files])
-    rows = rows.map_batches(ReadStage(form=config.form), batch_size=1, num_cpus=0.5)
-    reasons: Counter[str] = Counter()
-    ids: set[str] = set()
-    letters: list[dict[str, Any]] = []
-
-    def dialogues() -> Iterator[Any]:
-        for row in _rows(rows):
-            letter = json.loads(row["letter"]) if row["letter"] else None
-            record = None if letter else json.loads(row["dialogue"])
-            if record and record["dialogue_id"] in ids:
-                letter = {"dialogue_id": record["dialogue_id"], "reason": "duplicate_id"}
-            if letter:
-                reasons[letter["reason"]] += 1
-                letters.append(letter)
-            else:
-                ids.add(record["dialogue_id"])
-                yield record
-
-    kept = write_records(folder / "dialogues.jsonl", dialogues())
-    write_records(folder / "dead_letter.jsonl", letters)
-    return {"in": kept + len(letters), "kept": kept, "reasons": dict(sorted(reasons.items()))}
-
-
-def _embed(config: DatasetConfig, corpus: Path, folder: Path) -> dict[str, Any]:
-    """Corpus -> shards; shards that are there are not made again."""
-    import ray
-
-    work = config.embedding
-    offsets = line_offsets(corpus)
-    items = [
-        {"name": f"{number:06d}.npz", "offset": offset}
-        for number, offset in enumerate(offsets[:: work.shard])
-    ]
-    missing = [item for item in items if not (folder / str(item["name"])).is_file()]
-    started = time.monotonic()
-    number = 0
-    if missing:
-        rows = ray.data.from_items(missing).map_batches(
-            EmbedStage,
-            fn_constructor_args=(config.model_dump(), str(corpus), str(folder)),
-            batch_size=1,
-            num_cpus=work.cpus,
-            num_gpus=work.gpus or None,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=work.workers),
-        )
-        for row in _rows(rows):
-            number += int(row["dialogues"])
-            _progress("embed", number, len(offsets), started)
-    seconds = max(time.monotonic() - started, 1e-9)
-    return {
-        "dialogues": len(offsets),
-        "shards": len(items),
-        "embedded_now": number,
-        "dialogues_per_second": round(number / seconds, 1),
-        "clip": config.clip.model or config.clip.factory or "not run",
-    }
-
-
-def _divide(config: DatasetConfig, short: Path, folder: Path) -> dict[str, Any]:
-    """Give every short dialogue its pool."""
-    texts: list[str] = []
-    keys: list[list[str]] = []
-    for record in read_records(short):
-        texts.append(dialogue_text(dialogue_from_record(record)))
-        keys.append(record["image_keys"])
-    pools = divide(texts, keys, config.splits)
-    write_json(folder / "pools.json", pools)
-    return {"dialogues": len(pools), "pools": dict(sorted(Counter(pools).items()))}
-
-
-def _match(config: DatasetConfig, clean: Path, pools: Path, folder: Path) -> dict[str, Any]:
-    """Triplets of each pool, with names, and those that are not wanted counted."""
-    import ray
-
-    rows_of: dict[str, list[int]] = {pool: [] for pool in POOLS}
-    for row, pool in enumerate(json.loads((pools / "pools.json").read_text())):
-        rows_of[pool].append(row)
-    filled = [{"pool": pool} for pool in POOLS if rows_of[pool]]
-    stage = MatchStage(folder=str(clean), rules=config.matching, rows_of=rows_of)
-    found = ray.data.from_items(filled).map_batches(stage, batch_size=1, num_cpus=1)
-    by_pool = {
-        record["pool"]: record for record in (json.loads(r["matches"]) for r in _rows(found))
-    }
-    triplets = [
-        {"pool": pool, "rows": rows, "key": f"{pool}-{number:07d}"}
-        for pool in POOLS
-        if pool in by_pool
-        for number, rows in enumerate(by_pool[pool]["triplets"])
-    ]
-    chosen = triplets
-    if config.max_triplets is not None and len(triplets) > config.max_triplets:
-        picked = random.Random(config.splits.seed).sample(range(len(triplets)), config.max_triplets)
-        chosen = [triplets[i] for i in sorted(picked)]
-    write_records(folder / "triplets.jsonl", chosen)
-    missing = sum((Counter(record["missing"]) for record in by_pool.values()), Counter())
-    return {
-        "anchors": sum(record["anchors"] for record in by_pool.values()),
-        "possible": 4 * sum(record["anchors"] for record in by_pool.values()),
-        "kept": len(chosen),
-        "reasons": {**dict(sorted(missing.items())), "beyond_max": len(triplets) - len(chosen)},
-        "pools": dict(sorted(Counter(t["pool"] for t in chosen).items())),
-    }
-
-
-def _annotate(config: DatasetConfig, short: Path, triplets: Path, folder: Path) -> dict[str, Any]:
-    """Merge, tag and question; a log line each, so that a run that was cut off goes on."""
-    import ray
-
-    log = folder / "annotated.jsonl"
-    finished = append_log(log, keep=lambda row: not _is_engine_error(row))
-    offsets = line_offsets(short)
-    wanted = list(read_records(triplets / "triplets.jsonl"))
-    items = [
-        {"key": t["key"], "pool": t["pool"], "offsets": [offsets[row] for row in t["rows"]]}
-        for t in wanted
-        if t["key"] not in finished
-    ]
-    faults: Counter[str] = Counter()
-    started = time.monotonic()
-    engine = config.engine
-    if items:
-        rows = ray.data.from_items(items).map_batches(
-            AnnotateStage,
-            fn_constructor_args=(config.model_dump(), str(short)),
-            batch_size=engine.batch,
-            num_cpus=engine.cpus,
-            num_gpus=engine.gpus or None,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=engine.workers),
-        )
-        with log.open("a", encoding="utf-8") as stream:
-            for number, row in enumerate(_rows(rows), start=1):
-                stream.write(row["row"] + "\n")
-                stream.flush()
-                faults.update(json.loads(row["faults"]))
-                _progress("annotate", number, len(items), started)
-    letters = [r for r in read_records(log) if "dead" in r] if log.is_file() else []
-    failed = sum(map(_is_engine_error, letters))
-    if failed and not engine.tolerate_errors:
-        raise BusyError(
-            f"the engine gave no answer for {failed} of {len(wanted)} triplets"
-            f" ({letters[-1]['dead']['message']!r:.120}); look after it and run the same command,"
-            " or set [engine] tolerate_errors = true to leave them out"
-        )
-    write_records(folder / "dead_letter.jsonl", letters)
-    reasons = Counter(f"{letter['dead']['step']}: {letter['dead']['reason']}" for letter in letters)
-    return {
-        "in": len(wanted),
-        "kept": len(wanted) - len(letters),
-        "reasons": dict(sorted(reasons.items())),
-        "retried_answers": dict(sorted(faults.items())),
-    }
-
-
-def _is_engine_error(row: dict[str, Any]) -> bool:
-    dead = row.get("dead")
-    return bool(dead) and dead["reason"] == "engine_error"
-
-
-def _draw(config: DatasetConfig, log: Path, folder: Path) -> dict[str, Any]:
-    """Queries, pool by pool."""
-    import ray
-
-    rows = ray.data.from_items([{"pool": pool} for pool in POOLS]).map_batches(
-        QueryStage,
-        fn_constructor_args=(config.model_dump(), str(log), str(folder)),
-        batch_size=1,
-        num_cpus=1,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=1),
-    )
-    found = [json.loads(row["counts"]) for row in _rows(rows)]
-    total: Counter[str] = Counter()
-    short: Counter[str] = Counter()
-    for record in found:
-        total.update(record["by_kind"])
-        short.update(record["short"])
-    return {
-        "dialogues": sum(record["dialogues"] for record in found),
-        "by_kind": dict(sorted(total.items())),
-        "wanted_and_not_possible": dict(sorted(short.items())),
-    }
-
-
-def _split(
-    config: DatasetConfig, queries: Path, texts: dict[str, str], folder: Path
-) -> dict[str, Any]:
-    """The files that training reads; FEM's test set is clustered by the queries' embeddings."""
-    from ffr_core.profile import build_encoder
-
-    pools = {
-        pool: [from_json(record) for record in read_records(queries / f"{pool}.jsonl")]
-        for pool in POOLS
-    }
-    encoder = build_encoder(config.encoder)
-    return write_splits(pools, texts, folder, config.splits, encoder.encode_queries)
-
-
-def _publish(out: Path, splits: Path, queries: Path, counts: dict[str, Any]) -> None:
-    """Copy the splits to `out` and write the card beside them."""
-    for file in sorted(splits.glob("*.jsonl")):
-        part = out / f"{file.name}.part"
-        part.write_bytes(file.read_bytes())
-        part.replace(out / file.name)
-    items = [from_json(r) for pool in POOLS for r in read_records(queries / f"{pool}.jsonl")]
-    sizes = {name: counts["8-splits"]["sizes"][name] for name in counts["8-splits"]["sizes"]}
-    card = make_card(items, sizes, counts)
-    write_json(out / "card.json", card_json(card))
-    command = "python -m jobs.build_dataset --config CONFIG.toml"
-    (out / "card.md").write_text(card_markdown(card, command), encoding="utf-8")
-    draw_card(card, out)
 
 
 def _without(value: Any, names: frozenset[str]) -> Any:
     if not isinstance(value, dict):
         return value
     return {key: item for key, item in value.items() if key not in names}
-
-
-def _rows(rows: Any) -> Iterator[dict[str, Any]]:
-    for batch in rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-        names = list(batch)
-        for values in zip(*batch.values(), strict=True):
-            yield dict(zip(names, values, strict=True))
 
 
 def _quiet_ray_data() -> None:
@@ -365,20 +133,6 @@ def _quiet_ray_data() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = True
-
-
-_printed = 0.0
-
-
-def _progress(name: str, number: int, total: int, started: float) -> None:
-    """A line every few seconds."""
-    global _printed
-    now = time.monotonic()
-    if now - _printed > 5:
-        _printed = now
-        speed = number / max(now - started, 1e-9)
-        left = (total - number) / speed if speed else 0.0
-        print(f"{name}: {number} of {total}, {speed:.1f}/s, ETA {left:.0f} s", flush=True)
 
 
 def _print(done: Done, seconds: float) -> None:

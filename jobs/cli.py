@@ -278,6 +278,40 @@ def _range(option: str, text: str) -> tuple[int, int]:
     return int(low), int(high)
 
 
+@app.command("report")
+@_clear_errors
+def report_command(
+    run: Annotated[Path, typer.Argument(help="Folder of a report, such as runs/laptop.")],
+    open_page: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    readme: Annotated[bool, typer.Option("--readme", help="Print the README's table.")] = False,
+) -> None:
+    """Show a report that `python -m jobs.compare` made."""
+    from jobs.report.show import open_report, report_text
+
+    print(report_text(run, readme))
+    if open_page:
+        open_report(run)
+
+
+@app.command("judge")
+@_clear_errors
+def judge_command(
+    run: Annotated[Path, typer.Argument(help="Folder of a report, such as runs/laptop.")],
+    set_name: Annotated[
+        str | None,
+        typer.Option("--set", help="Write sheets of this set, or let --engine judge it."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="So many queries, evenly spaced.")] = None,
+    engine: Annotated[Path | None, typer.Option(help="TOML file of a model that judges.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="TOML file of the judge's prompts.")] = None,
+    read: Annotated[list[Path] | None, typer.Option(help="A filled sheet; repeatable.")] = None,
+) -> None:
+    """Judge answers without gold: sheets for people, a model as judge, agreement."""
+    from jobs.report.show import judge
+
+    print(judge(run, set_name, limit=limit, engine=engine, prompts=prompts, read=read or []))
+
+
 @app.command("doctor")
 @_clear_errors
 def doctor_command(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -14,6 +13,8 @@ from ffr_core.dataset.cleaning import CleaningRules
 from ffr_core.dataset.queries import QueryRules
 from ffr_core.dataset.splits import SplitRules
 from ffr_core.dataset.triplets import MatchingRules
+from ffr_core.engine.build import build_engine
+from ffr_core.engine.config import EngineConfig
 from ffr_core.errors import ConfigError
 from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.profile import EncoderConfig
@@ -23,19 +24,9 @@ if TYPE_CHECKING:
     from ffr_core.protocols import Engine
 
 
-class EngineConfig(Config):
-    """`[engine]`: what merges, tags and questions."""
+class AnnotateConfig(Config):
+    """`[annotate]`: how the engine is used to merge, tag and question."""
 
-    kind: Literal["scripted", "openai", "transformers", "vllm"] = "scripted"
-    """`scripted`: rules, no model; `openai`: any server with that interface."""
-    model: str = ""
-    """Folder, hub id, or the name that the server knows."""
-    base_url: str = "http://127.0.0.1:8000/v1"
-    """Of the server."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable with its key; secrets never stand in a file."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of the engine's constructor."""
     workers: int = Field(default=1, ge=1)
     """Actors, each with an engine of its own."""
     cpus: float = 1.0
@@ -95,6 +86,7 @@ class DatasetConfig(Config):
     max_triplets: int | None = Field(default=None, ge=1)
     """Triplets that are merged, drawn by seed over all pools; all when left out."""
     engine: EngineConfig = EngineConfig()
+    annotate: AnnotateConfig = AnnotateConfig()
     prompts: str = "en"
     """Language of the prompts, or a file of the same form."""
     target_language: Literal["en", "zh"] | None = None
@@ -107,33 +99,18 @@ class DatasetConfig(Config):
     """The run ends with exit code 3 when a larger share of triplets went to the dead letter."""
 
 
-def build_engine(config: EngineConfig, images: ImageReader) -> Engine:
-    """Load the engine; ConfigError when its settings do not fit."""
-    if config.kind == "scripted":
-        from ffr_core.dataset.scripted_annotator import ScriptedAnnotator
+def build_annotator(config: EngineConfig, images: ImageReader) -> Engine:
+    """Start the engine; `scripted` without a script answers by rules.
 
-        return ScriptedAnnotator()
-    if not config.model:
-        raise ConfigError(f"[engine] kind {config.kind!r} needs a model; give its name or path")
-    if config.kind == "openai":
-        from ffr_core.engine.openai import OpenAiEngine
+    Raises:
+        FfrError: Its settings do not fit, or there is no model.
+    """
+    if config.kind == "scripted" and not config.script:
+        from ffr_core.dataset.scripted_annotator import scripted_answer
+        from ffr_core.engine.scripted import ScriptedEngine
 
-        key = os.environ.get(config.api_key_env)
-        engine: Engine = OpenAiEngine(
-            base_url=config.base_url,
-            model=config.model,
-            api_key=key,
-            images=images.open,
-            **config.options,
-        )
-        return engine
-    if config.kind == "vllm":
-        from ffr_core.engine.vllm import VllmEngine
-
-        return VllmEngine(config.model, images.open, **config.options)
-    from ffr_core.engine.transformers import TransformersEngine
-
-    return TransformersEngine.open(config.model, images.open, **config.options)
+        return ScriptedEngine(scripted_answer)
+    return build_engine(config, images)
 
 
 def build_clip(config: ClipConfig, images: ImageReader) -> ImageTextEncoder | None:

@@ -28,7 +28,7 @@ from ffr_core.generation import Sampling
 from ffr_core.images import ImageReader
 from ffr_core.profile import build_encoder
 from ffr_core.records import dialogue_from_record, record_from_dialogue
-from jobs.dataset_config import DatasetConfig, build_clip, build_engine
+from jobs.dataset_config import DatasetConfig, build_annotator, build_clip
 
 Batch = dict[str, Any]
 _CHUNK = 64
@@ -147,7 +147,7 @@ class AnnotateStage:
 
     @cached_property
     def _engine(self) -> Any:
-        return build_engine(self._config.engine, ImageReader(limits=self._config.images))
+        return build_annotator(self._config.engine, ImageReader(limits=self._config.images))
 
     @cached_property
     def _prompts(self) -> DatasetPrompts:
@@ -163,7 +163,7 @@ class AnnotateStage:
         questions = [
             self._merge(key, offsets) for key, offsets in zip(keys, batch["offsets"], strict=True)
         ]
-        structured = self._config.engine.structured
+        structured = self._config.annotate.structured
         items = self._round("merge", questions, rows, faults)
         tags = [tag_assignment(item, self._prompts, structured=structured) for item in items]
         items = self._round("tag", tags, rows, faults)
@@ -182,7 +182,7 @@ class AnnotateStage:
             [record["image_keys"] for record in records],
             self._prompts,
             target_language=self._config.target_language,
-            structured=self._config.engine.structured,
+            structured=self._config.annotate.structured,
         )
 
     def _round(
@@ -193,17 +193,17 @@ class AnnotateStage:
         faults: Counter[str],
     ) -> list[LongDialogue]:
         """Ask; what is refused becomes the dead letter of its row."""
-        engine = self._config.engine
+        settings = self._config.annotate
         answers = ask(
             self._engine,
             assignments,
             retry_text=self._prompts.retry_text,
             sampling=Sampling(
-                sampling_temperature=engine.sampling_temperature,
-                max_new_tokens=engine.max_new_tokens,
+                sampling_temperature=settings.sampling_temperature,
+                max_new_tokens=settings.max_new_tokens,
                 seed=self._config.splits.seed,
             ),
-            max_attempts=engine.max_attempts,
+            max_attempts=settings.max_attempts,
         )
         faults.update({f"{step}: {reason}": n for reason, n in answers.faults.items()})
         kept: list[LongDialogue] = []

@@ -34,6 +34,7 @@ from ffr_core.profile import (
     build_localizer,
     build_payloads,
     load_profile,
+    part_engine,
 )
 from ffr_core.protocols import Encoder, FragmentIndex
 from ffr_core.records import read_jsonl
@@ -242,7 +243,9 @@ def _selection(
     data: EvalSet, profile: Profile, encoder: Encoder, baseline: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The localizer reads the whole dialogue of each query; no recall stage."""
-    localizer = build_localizer(profile.localizer, encoder)
+    localizer = build_localizer(
+        profile.localizer, encoder, engine=part_engine(profile, profile.localizer)
+    )
     chosen = [localizer.localize(query.query, d).selection for d, query in data.asked]
     scored, counts_QS = _score_selection(data.asked, chosen)
     compared = {}
@@ -285,7 +288,9 @@ def _corpus(
         builder=builder,
         index=build_index(profile, encoder.fingerprint, encoder.dim),
         payloads=build_payloads(profile),
-        localizer=build_localizer(profile.localizer, encoder),
+        localizer=build_localizer(
+            profile.localizer, encoder, engine=part_engine(profile, profile.localizer)
+        ),
         num_candidates=profile.search.num_candidates,
         min_relevance=profile.search.min_relevance,
         recall_weight=profile.search.recall_weight,

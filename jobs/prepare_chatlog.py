@@ -26,7 +26,8 @@ from pydantic import Field
 from ffr_core.config import Config
 from ffr_core.dataset.agreement import agreement
 from ffr_core.dataset.annotation_page import adopt, build_page, read_annotations
-from ffr_core.dataset.chatlog import ChatRules, WordLists, prepare
+from ffr_core.dataset.chat_text import ChatRules, WordLists
+from ffr_core.dataset.chatlog import prepare
 from ffr_core.dataset.privacy import Pseudonyms
 from ffr_core.dataset.sources import Unreadable, list_files, read_file
 from ffr_core.dataset.steps import write_json, write_records

@@ -29,7 +29,7 @@ from pydantic import Field
 from ffr_core.config import Config, read_toml
 from ffr_core.errors import ConfigError
 
-Scope = Literal["search", "write"]
+Scope = Literal["search", "write", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 PREFIX = "ffrs_"
 
@@ -42,7 +42,7 @@ class KeyEntry(Config):
     tenant: str = Field(min_length=1, max_length=200)
     """Whose dialogues the key opens."""
     scopes: tuple[Scope, ...] = Field(min_length=1)
-    """`search`: read; `write`: add and delete."""
+    """`search`: read; `write`: add and delete; `admin`: change the localizer of all tenants."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Hash of the key."""
     image_roots: tuple[str, ...] | None = None

@@ -1,37 +1,48 @@
-"""The three Ray Serve deployments: ingress, index owner, localizers."""
+"""The Ray Serve deployments: ingress, index owner, localizers, boundary model.
+
+A localizer that runs a vision-language model holds an engine; the boundary model shares it where
+both name the same `[engine]` table, else it has processes of its own.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import os
 import secrets
-from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from ray.serve.config import AutoscalingConfig, BackpressureConfig
-from ray.serve.exceptions import BackPressureError
+from ray.serve.config import AutoscalingConfig, BackpressureConfig, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
-from ffr_core.profile import Profile
-from ffr_core.types import Dialogue, Filters, Header, IndexStats, Localization
+from ffr_core.engine.lazy import engine_fingerprint
+from ffr_core.generation import Completion, GenerationRequest
+from ffr_core.profile import Profile, build_image_reader
+from ffr_core.types import Localization
 from serve.auth import KeyRing
+from serve.engine_worker import EngineLocalizer, EngineWorker, is_dead
 from serve.gateway import Gateway
-from serve.problems import Problem
+from serve.remote import RemoteLocalizer, RemoteOwner
+from serve.remote_engine import Pending, RemoteEngine
+from serve.routing import ROUTER
+from serve.versions import AdapterVersion, localizer_engine
 from serve.web_app import create_app
-from serve.workers import Added, Group, IndexWorker, LocalizeWorker, Recall, Returned
+from serve.workers import Group, IndexWorker, LocalizeWorker, Returned
 
-OWNER, LOCALIZER, INGRESS = "IndexOwner", "Localizer", "Ingress"
+OWNER, LOCALIZER, SEGMENTER, INGRESS = "IndexOwner", "Localizer", "Segmenter", "Ingress"
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Access logs hold addresses, and addresses hold dialogue ids."""
+HEALTH_PERIOD = 5.0
+"""Seconds between two looks at a process that holds an engine."""
 
 
 class Owner(IndexWorker):
     """The index as a deployment."""
 
-    def __init__(self, profile: dict[str, Any]) -> None:
-        super().__init__(Profile.model_validate(profile))
+    def __init__(self, profile: dict[str, Any], segmenter: DeploymentHandle | None = None) -> None:
+        parsed = Profile.model_validate(profile)
+        super().__init__(parsed, _remote_engine(parsed, segmenter))
 
     def __del__(self) -> None:
         """Serve calls this when the replica is asked to stop."""
@@ -40,59 +51,85 @@ class Owner(IndexWorker):
 
 
 class Localizer(LocalizeWorker):
-    """A localizer as a deployment."""
+    """A localizer without an engine as a deployment."""
 
     def __init__(self, profile: dict[str, Any]) -> None:
         super().__init__(Profile.model_validate(profile))
 
 
-class RemoteOwner:
-    """`gateway.Owner` over a deployment handle."""
+class EngineReplica:
+    """A localizer with an engine as a deployment; a process whose engine died ends at once."""
 
-    def __init__(self, handle: DeploymentHandle, retry_after: int) -> None:
-        self._handle, self._retry_after = handle, retry_after
+    async def __init__(self, profile: dict[str, Any]) -> None:  # type: ignore[misc]
+        self._worker = await EngineLocalizer.open(Profile.model_validate(profile), end_process)
 
-    async def recall(
-        self, tenant: str, query: str, filters: Filters, num_candidates: int
-    ) -> Returned[Recall]:
-        """Search."""
-        call = self._handle.recall.remote(tenant, query, filters, num_candidates)
-        return await finish(call, self._retry_after)
+    async def localize(self, group: Group) -> list[Localization | None]:
+        """Read candidates."""
+        return await self._worker.localize(group)
 
-    async def header(self, tenant: str, dialogue_id: str) -> Returned[Header | None]:
-        """Look up."""
-        return await finish(self._handle.header.remote(tenant, dialogue_id), self._retry_after)
+    async def generate(self, request: GenerationRequest) -> Completion:
+        """Answer a request of the boundary model."""
+        return await _answer(self._worker, request)
 
-    async def add(self, tenant: str, dialogue: Dialogue, restore: bool) -> Returned[Added]:
-        """Add or replace."""
-        call = self._handle.add.remote(tenant, dialogue, restore)
-        return await finish(call, self._retry_after)
+    async def load_version(self, version: AdapterVersion) -> Returned[list[str]]:
+        """Bring an adapter version into memory."""
+        return await self._worker.load_version(version)
 
-    async def delete(self, tenant: str, dialogue_id: str) -> Returned[bool]:
-        """Remove."""
-        return await finish(self._handle.delete.remote(tenant, dialogue_id), self._retry_after)
+    async def state(self) -> dict[str, Any]:
+        """What this process has done and holds."""
+        counts = dict(self._worker.counts)
+        return {"pid": os.getpid(), "versions": self._worker.versions, "counts": counts}
 
-    async def stats(self, tenant: str) -> Returned[IndexStats]:
-        """Count."""
-        return await finish(self._handle.stats.remote(tenant), self._retry_after)
-
-    async def ready(self) -> bool:
-        """Answer."""
-        ready: bool = await finish(self._handle.ready.remote(), self._retry_after)
-        return ready
+    async def __del__(self) -> None:
+        """Serve calls this when the replica is asked to stop."""
+        if hasattr(self, "_worker"):
+            await self._worker.close()
 
 
-async def finish(call: Any, retry_after: int) -> Any:
-    """Wait for a call; a caller that gives up cancels it, a full queue becomes a 429."""
+class SegmenterReplica:
+    """The boundary model on an engine of its own."""
+
+    async def __init__(self, profile: dict[str, Any]) -> None:  # type: ignore[misc]
+        parsed = Profile.model_validate(profile)
+        assert parsed.segmenter.engine is not None or parsed.engine is not None
+        config = parsed.segmenter.engine or parsed.engine
+        self._worker = await EngineWorker.start(config, parsed)
+
+    async def generate(self, request: GenerationRequest) -> Completion:
+        """Answer a request."""
+        return await _answer(self._worker, request)
+
+    async def __del__(self) -> None:
+        """Serve calls this when the replica is asked to stop."""
+        if hasattr(self, "_worker"):
+            await self._worker.close()
+
+
+async def _answer(worker: EngineWorker, request: GenerationRequest) -> Completion:
     try:
-        return await call
-    except asyncio.CancelledError:
-        call.cancel()
+        return await worker.generate(request)
+    except Exception as error:
+        if is_dead(error):
+            end_process()
         raise
-    except BackPressureError:
-        raise Problem(
-            429, f"the service is full; try again in {retry_after} s", None, retry_after
-        ) from None
+
+
+def end_process() -> None:
+    """Leave at once, so that no more requests come here; Serve starts another process."""
+    os._exit(1)
+
+
+def _remote_engine(profile: Profile, handle: DeploymentHandle | None) -> RemoteEngine | None:
+    if handle is None:
+        return None
+    config = profile.segmenter.engine or profile.engine
+
+    def call(request: GenerationRequest) -> Pending:
+        pending: Pending = handle.generate.remote(request)
+        return pending
+
+    fingerprint = engine_fingerprint(config, build_image_reader(profile))
+    return RemoteEngine(call, fingerprint, profile.serve.write_timeout)
 
 
 @serve.ingress()
@@ -108,14 +145,12 @@ class Ingress:
         localizer: DeploymentHandle,
     ) -> None:
         parsed = Profile.model_validate(profile)
-        retry_after = parsed.serve.retry_after
-
-        def localize(group: Group) -> Awaitable[list[Localization | None]]:
-            return finish(localizer.localize.remote(group), retry_after)
-
-        self._gateway = Gateway(parsed, RemoteOwner(owner, retry_after), localize, secret)
-        self._keys = KeyRing(keys) if keys else None
         config = parsed.serve
+        remote = RemoteLocalizer(localizer, config.retry_after, runs_engine(parsed))
+        self._gateway = Gateway(
+            parsed, RemoteOwner(owner, config.retry_after), remote.localize, secret, remote.load
+        )
+        self._keys = KeyRing(keys) if keys else None
         if config.metrics_port:
             self._gateway.metrics.listen(config.metrics_host, config.metrics_port)
 
@@ -128,37 +163,34 @@ class Ingress:
         return create_app(self._gateway, self._keys)
 
 
+def runs_engine(profile: Profile) -> bool:
+    """Whether the localizer runs a vision-language model."""
+    return profile.localizer.kind == "f2rvlm"
+
+
+def shares_engine(profile: Profile) -> bool:
+    """Whether the boundary model is one more adapter of the localizer's engine."""
+    config = profile.segmenter.engine or profile.engine
+    return runs_engine(profile) and config == localizer_engine(profile)
+
+
 def build_application(profile: Profile, keys: Path | None) -> Application:
     """Wire the deployments with the profile's numbers."""
     config, values = profile.serve, profile.model_dump(mode="json")
-    full = BackpressureConfig(status_code=429, retry_after_s=config.retry_after)
-    common = {
-        "logging_config": QUIET,
-        "backpressure_config": full,
-        "graceful_shutdown_timeout_s": config.drain_timeout,
-        "graceful_shutdown_wait_loop_s": 0.2,
-    }
+    common = _common(profile)
+    localizer = _localizer(profile, common).bind(values)
     owner = serve.deployment(Owner).options(
         name=OWNER,
         num_replicas=1 if profile.index.is_lite else config.owner_replicas,
-        ray_actor_options={"num_cpus": config.owner_cpus},
+        ray_actor_options={"num_cpus": config.owner_cpus, "num_gpus": config.owner_gpus},
         max_ongoing_requests=config.owner_threads * 4,
         max_queued_requests=config.max_ongoing * 2,
         **common,
     )
-    localizer = serve.deployment(Localizer).options(
-        name=LOCALIZER,
-        ray_actor_options={"num_cpus": config.localizer_cpus, "num_gpus": config.localizer_gpus},
-        autoscaling_config=AutoscalingConfig(
-            min_replicas=config.localizer_min,
-            initial_replicas=config.localizer_min,
-            max_replicas=max(config.localizer_min, config.localizer_max),
-            target_ongoing_requests=config.localizer_ongoing,
-        ),
-        max_ongoing_requests=config.localizer_ongoing,
-        max_queued_requests=config.max_ongoing * config.max_candidates,
-        **common,
-    )
+    segmenter = None
+    if profile.segmenter.kind == "vlm":
+        shared = shares_engine(profile)
+        segmenter = localizer if shared else _segmenter(profile, common).bind(values)
     ingress = serve.deployment(Ingress).options(
         name=INGRESS,
         num_replicas=config.ingress_replicas,
@@ -169,5 +201,72 @@ def build_application(profile: Profile, keys: Path | None) -> Application:
     )
     secret = secrets.token_bytes(32)
     return ingress.bind(
-        values, str(keys) if keys else None, secret, owner.bind(values), localizer.bind(values)
+        values,
+        str(keys) if keys else None,
+        secret,
+        owner.bind(values, segmenter) if segmenter else owner.bind(values),
+        localizer,
+    )
+
+
+def _common(profile: Profile) -> dict[str, Any]:
+    config = profile.serve
+    return {
+        "logging_config": QUIET,
+        "backpressure_config": BackpressureConfig(
+            status_code=429, retry_after_s=config.retry_after
+        ),
+        "graceful_shutdown_timeout_s": config.drain_timeout,
+        "graceful_shutdown_wait_loop_s": 0.2,
+    }
+
+
+def _localizer(profile: Profile, common: dict[str, Any]) -> Any:
+    config = profile.serve
+    options: dict[str, Any] = {
+        "name": LOCALIZER,
+        "ray_actor_options": {
+            "num_cpus": config.localizer_cpus,
+            "num_gpus": config.localizer_gpus,
+        },
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=config.localizer_min,
+            initial_replicas=config.localizer_min,
+            max_replicas=max(config.localizer_min, config.localizer_max),
+            target_ongoing_requests=config.localizer_target or config.localizer_ongoing,
+            upscale_delay_s=config.upscale_delay,
+            downscale_delay_s=config.downscale_delay,
+        ),
+        "max_ongoing_requests": config.localizer_ongoing,
+        "max_queued_requests": config.max_ongoing * config.max_candidates,
+        **common,
+    }
+    if not runs_engine(profile):
+        return serve.deployment(Localizer).options(**options)
+    return serve.deployment(EngineReplica).options(
+        request_router_config=RequestRouterConfig(request_router_class=ROUTER),
+        health_check_period_s=HEALTH_PERIOD,
+        **options,
+    )
+
+
+def _segmenter(profile: Profile, common: dict[str, Any]) -> Any:
+    config = profile.serve
+    return serve.deployment(SegmenterReplica).options(
+        name=SEGMENTER,
+        ray_actor_options={
+            "num_cpus": config.segmenter_cpus,
+            "num_gpus": config.segmenter_gpus,
+        },
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=config.segmenter_min,
+            initial_replicas=config.segmenter_min,
+            max_replicas=max(config.segmenter_min, config.segmenter_max),
+            target_ongoing_requests=config.localizer_ongoing,
+            upscale_delay_s=config.upscale_delay,
+            downscale_delay_s=config.downscale_delay,
+        ),
+        max_ongoing_requests=config.localizer_ongoing,
+        max_queued_requests=config.max_ongoing * config.max_candidates,
+        **common,
     )

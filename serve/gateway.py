@@ -11,13 +11,15 @@ from ffr_core.errors import FfrError, InputError, NotFoundError
 from ffr_core.images import ImageReader
 from ffr_core.profile import Profile, build_image_reader, build_payloads
 from ffr_core.records import dialogue_from_record
+from ffr_core.storage import open_storage
 from ffr_core.types import Dialogue, Filters, Header, Image, IndexStats, Localization
 from serve.auth import Principal
 from serve.guards import Load
 from serve.metrics import Metrics
 from serve.problems import Problem, problem_of
-from serve.search import Found, Searcher, SearchPlan
+from serve.search import Found, Progress, Searcher, SearchPlan, no_version
 from serve.signing import UrlSigner
+from serve.versions import AdapterVersion, VersionBook, folder_version, profile_version
 from serve.workers import Added, Group, Recall, Returned
 
 T = TypeVar("T")
@@ -26,6 +28,9 @@ DECODERS = 2
 
 READY_TIMEOUT = 5.0
 """Seconds within which a ready index answers."""
+
+LoadCall = Callable[[AdapterVersion], Awaitable[list[Returned[list[str]]]]]
+"""Loads a version in every localizer process; one result a process."""
 
 
 class Owner(Protocol):
@@ -61,6 +66,7 @@ class Gateway:
         owner: Owner,
         localize: Callable[[Group], Awaitable[list[Localization | None]]],
         secret: bytes,
+        load: LoadCall | None = None,
     ) -> None:
         """Join the parts.
 
@@ -69,12 +75,14 @@ class Gateway:
             owner: The index.
             localize: Reads one group of candidates.
             secret: Signs image addresses; the same in all processes of one service.
+            load: Loads an adapter version everywhere, for a localizer that runs a model.
         """
         self.profile, self.config = profile, profile.serve
         self.metrics = Metrics()
         self.load = Load()
         self.signer = UrlSigner(secret, self.config.image_url_lifetime)
-        self._owner = owner
+        self._owner, self._load_version = owner, load
+        self._versions = _open_versions(profile)
         self._images = build_image_reader(profile)
         self._decoders = asyncio.Semaphore(DECODERS)
         self._payloads = build_payloads(
@@ -89,6 +97,7 @@ class Gateway:
             search_timeout=self.config.search_timeout,
             min_relevance=profile.search.min_relevance,
             recall_weight=profile.search.recall_weight,
+            version=self._versions.current if self._versions else no_version,
         )
 
     @property
@@ -193,6 +202,33 @@ class Gateway:
         async with asyncio.timeout(self.config.search_timeout):
             return value(await self._owner.stats(tenant))
 
+    async def localizer(self) -> AdapterVersion:
+        """The version of the localizer in force; Problem where it runs no model."""
+        return await self._book().current()
+
+    async def roll_over(
+        self, path: str, calibration: str | None
+    ) -> tuple[AdapterVersion, AdapterVersion, int]:
+        """Load an adapter in every localizer process, then use it; nothing changes on an error.
+
+        Returns:
+            The new version, the one before, and how many processes hold the new one.
+        """
+        book, load = self._book(), self._load_version
+        assert load is not None
+        version = await asyncio.to_thread(folder_version, path, calibration)
+        async with asyncio.timeout(self.config.write_timeout):
+            results = await load(version)
+            for result in results:
+                value(result)
+            before = await book.switch(version)
+        return version, before, len(results)
+
+    def count_candidates(self, progress: Progress) -> None:
+        """Add what a search did to the metrics."""
+        for outcome in ("read", "retried", "missing"):
+            self.metrics.candidates.labels(outcome).inc(getattr(progress, outcome))
+
     async def drain(self) -> None:
         """Take nothing new and return when everything begun is answered, or time is up."""
         self.load.draining = True
@@ -212,6 +248,11 @@ class Gateway:
         self, tenant: str, query: str, filters: Filters, num_candidates: int
     ) -> Recall:
         return value(await self._owner.recall(tenant, query, filters, num_candidates))
+
+    def _book(self) -> VersionBook:
+        if self._versions is None:
+            raise Problem(409, "this profile's localizer has no adapter that could change")
+        return self._versions
 
     def _addresses(self, tenant: str, dialogue_id: str) -> Callable[[Image], str | None]:
         def address(image: Image) -> str | None:
@@ -240,6 +281,14 @@ class Gateway:
 
     def _unknown(self, dialogue_id: str) -> NotFoundError:
         return NotFoundError(f"there is no dialogue {dialogue_id!r:.200}; check its id")
+
+
+def _open_versions(profile: Profile) -> VersionBook | None:
+    first = profile_version(profile)
+    if first is None:
+        return None
+    storage = open_storage(profile.storage.uri, endpoint_url=profile.storage.s3_endpoint)
+    return VersionBook(storage, first)
 
 
 def value(returned: Returned[T]) -> T:

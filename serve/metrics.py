@@ -36,6 +36,12 @@ class Metrics:
         self.searches = Counter(
             "ffrs_searches", "Searches by outcome.", ["outcome"], registry=self.registry
         )
+        self.candidates = Counter(
+            "ffrs_candidates",
+            "Candidates read, tried a second time, missing in an answer.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.images_refused = Counter(
             "ffrs_images_refused", "Pictures that could not be shown.", registry=self.registry
         )

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from serve.administration import add_administration
 from serve.gateway import Gateway
 from serve.problems import problem_of
 from serve.reading import DialogueId, add_images, caller, read_page
@@ -35,7 +36,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 def build_router(gateway: Gateway) -> APIRouter:
     """All routes, bound to one gateway."""
     router = APIRouter(prefix="/v1", responses=ERRORS)
-    for add_routes in (_add_search, add_images, _add_dialogues):
+    for add_routes in (_add_search, add_images, _add_dialogues, add_administration):
         add_routes(router, gateway)
 
     @router.get("/stats", response_model=StatsResponse, tags=["dialogues"])
@@ -53,7 +54,12 @@ def _add_search(router: APIRouter, gateway: Gateway) -> None:
         plan = gateway.plan(tenant, body.query, body.filters.to_filters(), body.num_candidates)
         return plan, gateway.check_limit(body.limit)
 
-    @router.post("/search", response_model=SearchResponse, tags=["search"])
+    @router.post(
+        "/search",
+        response_model=SearchResponse,
+        response_model_exclude_unset=True,
+        tags=["search"],
+    )
     async def search(request: Request, body: SearchRequest) -> dict[str, Any]:
         """Find the turns and images that answer a query, best dialogue first."""
         plan, limit = prepare(request, body)
@@ -61,11 +67,9 @@ def _add_search(router: APIRouter, gateway: Gateway) -> None:
         async for _ in gateway.searcher.run(plan, progress):
             pass
         gateway.metrics.searches.labels("partial" if progress.partial else "complete").inc()
+        gateway.count_candidates(progress)
         return {
-            "query": plan.query,
-            "filters": filters_record(plan.filters),
-            "partial": progress.partial,
-            "took_ms": progress.took_ms,
+            **_summary(plan, progress),
             "dialogues": [
                 gateway.found_record(plan.tenant, found) for found in progress.ranked(limit)
             ],
@@ -89,7 +93,7 @@ def _add_search(router: APIRouter, gateway: Gateway) -> None:
 
 STREAM = (
     "`event: dialogue`: one dialogue of the answer, in no order; `event: done`: `{query, filters,"
-    " partial, took_ms, order}` with the ids of the answer, best first; `event: error`:"
+    " partial, took_ms, adapter, order}` with the ids of the answer, best first; `event: error`:"
     " `{code, message}`, after which nothing comes."
 )
 
@@ -105,10 +109,7 @@ async def _events(gateway: Gateway, plan: SearchPlan, limit: int) -> AsyncIterat
         yield sse(
             "done",
             {
-                "query": plan.query,
-                "filters": filters_record(plan.filters),
-                "partial": progress.partial,
-                "took_ms": progress.took_ms,
+                **_summary(plan, progress),
                 "order": [found.answer.dialogue_id for found in progress.ranked(limit)],
             },
         )
@@ -117,7 +118,20 @@ async def _events(gateway: Gateway, plan: SearchPlan, limit: int) -> AsyncIterat
         yield sse("error", problem_of(error, gateway.config.retry_after).body["error"])
     finally:
         gateway.metrics.searches.labels(outcome).inc()
+        gateway.count_candidates(progress)
         await events.aclose()
+
+
+def _summary(plan: SearchPlan, progress: Progress) -> dict[str, Any]:
+    """What an answer says about itself."""
+    version = progress.adapter
+    return {
+        "query": plan.query,
+        "filters": filters_record(plan.filters),
+        "partial": progress.partial,
+        "took_ms": progress.took_ms,
+        **({"adapter": version.name} if version else {}),
+    }
 
 
 def sse(event: str, data: dict[str, Any]) -> str:

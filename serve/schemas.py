@@ -116,6 +116,8 @@ class SearchResponse(BaseModel):
     partial: bool
     """Something could not be read in time, so that more may be found by asking again."""
     took_ms: float
+    adapter: str = ""
+    """Version of the model that read all candidates; left out where none does."""
     dialogues: list[DialogueOut]
 
 
@@ -211,6 +213,30 @@ class PageResponse(BaseModel):
     start: int
     """First turn of this page."""
     turns: list[TurnOut]
+
+
+class LocalizerRequest(_Request):
+    """A roll-over."""
+
+    path: str = Field(min_length=1, max_length=4096, examples=["/data/adapters/f2rvlm-2"])
+    """Adapter folder that all processes of the service can read."""
+    calibration: str | None = Field(default=None, max_length=4096)
+    """Calibration file that belongs to the adapter; raw probabilities without one."""
+
+
+class LocalizerResponse(BaseModel):
+    """The version that searches use from now on."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    adapter: str
+    """Version of the adapter: a hash of its folder."""
+    path: str
+    calibration: str | None
+    previous: str | None = None
+    """The version before."""
+    replicas: int | None = None
+    """Localizer processes that have loaded it."""
 
 
 class StatsResponse(BaseModel):

@@ -1,8 +1,8 @@
 """The search as the ingress runs it: recall, localize in parallel, tell each dialogue when done.
 
 Candidates travel in small groups, those of one dialogue together. A group that fails, dies with
-its process or exceeds its time is tried once more, on whichever replica is alive and less busy.
-What is missing after that makes the answer partial.
+its process or exceeds its time is tried once more, on another replica. What is missing after that
+makes the answer partial. All candidates of a search are read by one version of the localizer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ffr_core.errors import NotFoundError
 from ffr_core.pipeline import aggregate, weigh
 from ffr_core.types import Candidate, Dialogue, DialogueAnswer, Filters, Localization
 from serve.problems import Problem, log_failure
+from serve.versions import AdapterVersion
 from serve.workers import Group, Recall
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 RecallCall = Callable[[str, str, Filters, int], Awaitable[Recall]]
 LocalizeCall = Callable[[Group], Awaitable[list[Localization | None]]]
+VersionCall = Callable[[], Awaitable[AdapterVersion | None]]
+
+
+async def no_version() -> AdapterVersion | None:
+    """The version of a localizer that runs no model."""
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +58,14 @@ class Progress:
 
     started: float = field(default_factory=time.perf_counter)
     partial: bool = False
+    adapter: AdapterVersion | None = None
+    """The version of the localizer that reads all candidates."""
+    read: int = 0
+    """Candidates that were read."""
+    retried: int = 0
+    """Candidates that were tried a second time."""
+    missing: int = 0
+    """Candidates that could not be read."""
     found: dict[str, Found] = field(default_factory=dict)
 
     @property
@@ -76,12 +91,15 @@ class Searcher:
     search_timeout: float
     min_relevance: float
     recall_weight: float = 0.0
+    version: VersionCall = no_version
+    """The version in force."""
 
     async def run(self, plan: SearchPlan, progress: Progress) -> AsyncGenerator[Found, None]:
         """Yield each dialogue when all its candidates are read; fills `progress` meanwhile."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.search_timeout
         async with asyncio.timeout_at(deadline):
+            progress.adapter = await self.version()
             recall = await self.recall(plan.tenant, plan.query, plan.filters, plan.num_candidates)
         groups = make_groups(recall.candidates, self.group_size)
         waiting = {name: 0 for name in dict.fromkeys(c.dialogue_id for c in recall.candidates)}
@@ -90,7 +108,8 @@ class Searcher:
                 waiting[name] += 1
         read: dict[str, list[tuple[Candidate, Localization]]] = {name: [] for name in waiting}
         tasks = [
-            asyncio.create_task(self._group(plan, recall, group, deadline)) for group in groups
+            asyncio.create_task(self._group(plan, recall, group, deadline, progress))
+            for group in groups
         ]
         try:
             for next_done in asyncio.as_completed(tasks):
@@ -98,7 +117,9 @@ class Searcher:
                 for candidate, localization in zip(done, results, strict=True):
                     if localization is None:
                         progress.partial = True
+                        progress.missing += 1
                     else:
+                        progress.read += 1
                         best = recall.candidates[0].score
                         weighed = weigh(candidate, localization, best, self.recall_weight)
                         read[candidate.dialogue_id].append((candidate, weighed))
@@ -133,19 +154,27 @@ class Searcher:
         return found
 
     async def _group(
-        self, plan: SearchPlan, recall: Recall, group: Sequence[Candidate], deadline: float
+        self,
+        plan: SearchPlan,
+        recall: Recall,
+        group: Sequence[Candidate],
+        deadline: float,
+        progress: Progress,
     ) -> tuple[Sequence[Candidate], list[Localization | None]]:
         """Results in the order of the group; what the first call lacks is asked for again."""
         results: list[Localization | None] = [None] * len(group)
-        for _ in range(2):
+        for attempt in range(2):
             missing = [i for i, result in enumerate(results) if result is None]
             if not missing:
                 break
+            progress.retried += len(missing) * attempt
             part = Group(
                 tenant=plan.tenant,
                 query=plan.query,
                 vector_D=recall.vector_D,
                 candidates=[group[i] for i in missing],
+                adapter=progress.adapter,
+                attempt=attempt,
             )
             for i, result in zip(missing, await self._call(part, deadline), strict=True):
                 results[i] = result

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ffr_core.errors import BusyError, FfrError
 from ffr_core.pipeline import (
@@ -33,12 +33,13 @@ from ffr_core.profile import (
 from ffr_core.types import Candidate, Dialogue, Filters, Header, IndexStats, Localization, Turn
 from serve.caching import PrimedEncoder
 from serve.problems import DeletedError, log_failure
+from serve.versions import AdapterVersion
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ffr_core.protocols import FragmentIndex
+    from ffr_core.protocols import Engine, FragmentIndex
 
 T = TypeVar("T")
 Returned: TypeAlias = T | FfrError
@@ -65,10 +66,10 @@ class Added:
 class IndexWorker:
     """Holds index, encoder and builder: searches, adds, deletes."""
 
-    def __init__(self, profile: Profile) -> None:
-        """Load the encoder and open the index."""
+    def __init__(self, profile: Profile, engine: Engine | None = None) -> None:
+        """Load the encoder and open the index; `engine` answers for a boundary model."""
         encoder = build_encoder(profile.encoder)
-        self._builder = build_builder(profile, encoder)
+        self._builder = build_builder(profile, encoder, engine)
         self._index = _open_index(profile, encoder.fingerprint, encoder.dim)
         self._payloads = build_payloads(profile)
         self._threads = ThreadPoolExecutor(profile.serve.owner_threads, "owner")
@@ -150,6 +151,10 @@ class Group:
     query: str
     vector_D: NDArray[np.float32]
     candidates: list[Candidate]
+    adapter: AdapterVersion | None = None
+    """The version that reads them; the worker's own when left out."""
+    attempt: int = 0
+    """How often they were tried before."""
 
 
 class LocalizeWorker:
@@ -197,6 +202,17 @@ def _guarded(work: Callable[[], T]) -> Returned[T]:
     except Exception as error:
         log_failure(error)
         raise RuntimeError(f"the index failed with {type(error).__name__}") from None
+
+
+async def guarded_async(work: Coroutine[Any, Any, T]) -> Returned[T]:
+    """As `_guarded`, for a coroutine."""
+    try:
+        return await work
+    except FfrError as error:
+        return error
+    except Exception as error:
+        log_failure(error)
+        raise RuntimeError(f"the engine failed with {type(error).__name__}") from None
 
 
 def _guarded_all(work: Callable[[], T]) -> T | None:

@@ -4,6 +4,7 @@ It merges source turns in order with a plain transition sentence, tags elements 
 that they share, and pairs neighboring turns as questions and answers. It neither polishes nor
 translates: a prompt that asks for another language gets the input's language, and the check
 refuses that. What it writes is honest but poor; a real engine is one configuration value away.
+`ScriptedEngine(scripted_answer)` is the engine.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from typing import Any
 
 from ffr_core.dataset.content_words import content_words
 from ffr_core.dataset.dataset_prompts import payload_of
-from ffr_core.errors import InputError
-from ffr_core.generation import Completion, GenerationRequest
+from ffr_core.generation import GenerationRequest
 from ffr_core.markup import escape
 
 _TRANSITIONS = {
@@ -39,30 +39,6 @@ _NAMES = {
     "en": ("general talk {}", "more on {}", "pictures: {}"),
     "zh": ("闲聊{}", "{}的其他内容", "{}的图片"),
 }
-
-
-class ScriptedAnnotator:
-    """An `Engine` over `scripted_answer`; it has no weights and no adapters."""
-
-    fingerprint = "scripted-annotator:1"
-    """Changes when the rules change."""
-
-    def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
-        """Answer by rules."""
-        return [
-            Completion(request_id=request.request_id, text=scripted_answer(request))
-            for request in requests
-        ]
-
-    def load_adapter(self, name: str, path: str) -> None:
-        """Refuse: there is no model to adapt."""
-        raise InputError(f"the scripted annotator takes no adapter {name!r}; use a real engine")
-
-    def unload_adapter(self, name: str) -> None:
-        """Nothing is ever loaded."""
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def scripted_answer(request: GenerationRequest) -> str:

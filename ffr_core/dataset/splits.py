@@ -55,12 +55,15 @@ def pool_shares(num_short: int, rules: SplitRules) -> dict[str, float]:
     """Share of the short dialogues that each pool gets; the shares sum to 1.
 
     A pool of n short dialogues gives about 4 n triplets, so `num_validation` of them need about
-    num_validation / 3 short dialogues, a reserve for failures included.
+    num_validation / 3 short dialogues, a reserve for failures included; but n dialogues have only
+    n (n - 1) (n - 2) / 6 triplets, so a pool has at least 5 where its share allows it.
 
     Example:
         100,000 short dialogues: validation 0.0033, boundary_test 0.1, the rest 25 : 75.
     """
-    validation = min(rules.max_validation_share, rules.num_validation / 3 / max(1, num_short))
+    validation = min(
+        rules.max_validation_share, max(5, rules.num_validation / 3) / max(1, num_short)
+    )
     training = 1 - validation - rules.boundary_test_share
     return {
         "sft": training * rules.sft_share,

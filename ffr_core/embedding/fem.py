@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ffr_core.embedding.lora import adapter_hash
 from ffr_core.generation import Message
 from ffr_core.markup import escape
 from ffr_core.types import Image, Passage
@@ -154,10 +155,12 @@ class FemEncoder:
         self._max_tokens, self._batch_tokens = template.max_tokens, batch_tokens
         weights = model_fingerprint(path)
         if adapter is not None:
-            from ffr_core.adapters import adapter_hash, load_adapter
+            from peft import PeftModel
 
-            self._model = load_adapter(self._model, adapter, "fem", trainable=False).eval()
-            weights += f":fem-{adapter_hash(adapter)}"
+            weights += f":fem-{adapter_hash(Path(adapter))}"
+            self._model = PeftModel.from_pretrained(
+                self._model, str(adapter), adapter_name="fem"
+            ).eval()
         self._fingerprint = f"fem:{weights}:{dtype}:{encoder.settings}:{template}"
         self._tokens_read = 0
 

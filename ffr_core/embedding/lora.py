@@ -86,9 +86,7 @@ def read_adapter(folder: Path) -> Adapter:
     """
     from safetensors.numpy import load_file
 
-    for name in (CONFIG_FILE, TENSOR_FILE):
-        if not (folder / name).is_file():
-            raise NotFoundError(f"{folder} has no {name}; expected a PEFT adapter folder")
+    _require(folder)
     config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     tensors = {
         name.removeprefix(_PREFIX): value.astype(np.float32)
@@ -120,9 +118,21 @@ def merge(weights: Tensors, adapter: Adapter) -> dict[str, NDArray[np.float32]]:
 
 
 def adapter_hash(folder: Path) -> str:
-    """16 hex digits of the adapter's tensors and of its scale."""
-    adapter = read_adapter(folder)
-    digest = hashlib.sha256(f"{adapter.rank} {adapter.alpha}".encode())
-    for name in sorted(adapter.tensors):
-        digest.update(name.encode() + np.ascontiguousarray(adapter.tensors[name]).tobytes())
+    """16 hex digits of the weights and the scale of any PEFT LoRA folder.
+
+    Raises:
+        NotFoundError: A file is missing.
+    """
+    _require(folder)
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    digest = hashlib.sha256(f"{config.get('r')} {config.get('lora_alpha')}".encode())
+    with (folder / TENSOR_FILE).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()[:16]
+
+
+def _require(folder: Path) -> None:
+    for name in (CONFIG_FILE, TENSOR_FILE):
+        if not (folder / name).is_file():
+            raise NotFoundError(f"{folder} has no {name}; expected a PEFT adapter folder")

@@ -56,6 +56,7 @@ class SentenceEncoder:
         batch_tokens: int,
         threads: int | None,
         query_bert: Bert | None = None,
+        query_share: float = 1.0,
     ) -> None:
         """Keep the parts.
 
@@ -70,10 +71,12 @@ class SentenceEncoder:
             batch_tokens: Tokens in one forward pass, padding included.
             threads: Forward passes at the same time; None is one a core.
             query_bert: The network that reads queries, where it is another one.
+            query_share: Below 1: a query is the mix of both networks' vectors, this share of it
+                from `query_bert`.
         """
         self._threads = threads or os.cpu_count() or 1
         self._bert, self._tokenizer, self._specials = bert, tokenizer, special_ids
-        self._query_bert = query_bert or bert
+        self._query_bert, self._query_share = query_bert or bert, query_share
         self._dim, self._max_tokens, self._batch_tokens = dim, max_tokens, batch_tokens
         self._passage_prefix, self._query_prefix = prefixes
         self._fingerprint = fingerprint
@@ -106,7 +109,14 @@ class SentenceEncoder:
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return [Q, D], unit norm."""
-        return self._encode([self._query_prefix + text for text in texts], self._query_bert)
+        prefixed = [self._query_prefix + text for text in texts]
+        adapted_QD = self._encode(prefixed, self._query_bert)
+        if self._query_share == 1.0 or not len(adapted_QD):
+            return adapted_QD
+        plain_QD = self._encode(prefixed, self._bert)
+        mixed_QD = self._query_share * adapted_QD + (1 - self._query_share) * plain_QD
+        unit_QD: NDArray[np.float32] = mixed_QD / np.linalg.norm(mixed_QD, axis=1, keepdims=True)
+        return unit_QD
 
     def _normalize(self, text: str) -> str:
         return text
@@ -178,6 +188,7 @@ class E5Encoder(SentenceEncoder):
         *,
         adapter: Path | None = None,
         adapter_side: AdapterSide = "both",
+        adapter_share: float = 1.0,
         precision: Precision = "auto",
         max_tokens: int = 512,
         threads: int | None = None,
@@ -189,6 +200,8 @@ class E5Encoder(SentenceEncoder):
             path: Model file; None takes the one inside the installed package.
             adapter: PEFT folder of a LoRA trained on this model; merged in float32 while loading.
             adapter_side: `queries`: passages keep the vectors of the plain model.
+            adapter_share: With `queries`: share of the adapted vector in a query, the rest is the
+                plain one; keeps more of what the plain model knows about other languages.
             precision: `auto` is bfloat16 where the processor multiplies it natively, else float32;
                 the two agree to a cosine above 0.9999, so an index may mix them.
             max_tokens: Longer texts are cut; at most 512.
@@ -221,13 +234,19 @@ class E5Encoder(SentenceEncoder):
         adapted = weights
         if adapter is not None:
             adapted = replace(weights, tensors=merge(model.tensors, read_adapter(adapter)))
-            fingerprint += f":fem-{adapter_side}-{adapter_hash(adapter)}"
+            fingerprint += f":fem-{adapter_side}-{adapter_share:g}-{adapter_hash(adapter)}"
         query_bert = Bert(adapted, precision)
         plain_passages = adapter is not None and adapter_side == "queries"
+        if not 0 < adapter_share <= 1 or (adapter_share < 1 and not plain_passages):
+            raise ConfigError(
+                f"adapter_share is {adapter_share}; expected a value up to 1, below 1 only with an"
+                " adapter of the side 'queries'"
+            )
         self._replacements = model.replacements
         super().__init__(
             bert=Bert(weights, precision) if plain_passages else query_bert,
             query_bert=query_bert,
+            query_share=adapter_share,
             tokenizer=tokenizer,
             special_ids=specials,
             dim=model.word_blocks.shape[1] * 32,

@@ -8,7 +8,7 @@ from typing import Any
 from ffr_core.engine.config import EngineConfig
 from ffr_core.errors import ConfigError
 from ffr_core.images import ImageReader
-from ffr_core.protocols import Engine
+from ffr_core.protocols import AsyncEngine, Engine
 
 _ENGINES: dict[str, Engine] = {}
 _LOCK = threading.Lock()
@@ -50,6 +50,30 @@ def build_engine(config: EngineConfig, images: ImageReader) -> Engine:
     return engine
 
 
+async def build_async_engine(config: EngineConfig, images: ImageReader) -> AsyncEngine:
+    """The form for serving: as `build_engine`; starting it blocks the event loop."""
+    engine: AsyncEngine
+    if config.kind == "vllm":
+        from ffr_core.engine.vllm import AsyncVllmEngine
+
+        engine = AsyncVllmEngine(**_vllm_options(config, images))
+    elif config.kind == "openai":
+        from ffr_core.engine.openai import AsyncOpenAiEngine
+
+        engine = AsyncOpenAiEngine(**_openai_options(config, images))
+    else:
+        from ffr_core.engine.background import BackgroundEngine
+
+        return BackgroundEngine(build_engine(config, images))
+    try:
+        for name, path in config.adapters.items():
+            await engine.load_adapter(name, path)
+    except Exception:
+        await engine.close()
+        raise
+    return engine
+
+
 def adapter_hash(config: EngineConfig, name: str | None) -> str:
     """Names the weights of an adapter for fingerprints; empty without one.
 
@@ -67,10 +91,6 @@ def adapter_hash(config: EngineConfig, name: str | None) -> str:
 
 
 def _start(config: EngineConfig, images: ImageReader) -> Engine:
-    needed = {"scripted": (), "openai": ("path", "url")}.get(config.kind, ("path",))
-    for key in needed:
-        if not getattr(config, key):
-            raise ConfigError(f"[engine] kind {config.kind!r} needs {key!r}; add it to the profile")
     if config.kind == "scripted":
         from ffr_core.engine.scripted import ScriptedEngine
 
@@ -78,36 +98,49 @@ def _start(config: EngineConfig, images: ImageReader) -> Engine:
     if config.kind == "openai":
         from ffr_core.engine.openai import OpenAiEngine
 
-        return OpenAiEngine(
-            config.url,
-            config.path,
-            images.open,
-            api_key_env=config.api_key_env,
-            timeout=config.timeout,
-            max_parallel=config.max_num_seqs,
-            max_images=config.max_images,
-        )
-    names = ("dtype", "max_model_len", "max_images", "max_pixels", "max_total_pixels")
-    shared: dict[str, Any] = {name: getattr(config, name) for name in names}
+        return OpenAiEngine(**_openai_options(config, images))
     if config.kind == "transformers":
         from ffr_core.engine.transformers import TransformersEngine
 
         return TransformersEngine.open(
-            config.path,
-            images.open,
             device=config.device,
             max_batch_tokens=config.max_batch_tokens,
-            **shared,
+            **_model_options(config, images),
         )
     from ffr_core.engine.vllm import VllmEngine
 
-    return VllmEngine(
-        config.path,
-        images.open,
-        max_num_seqs=config.max_num_seqs,
-        max_adapters=2 * len(config.adapters),
-        max_lora_rank=config.max_lora_rank,
-        gpu_memory_utilization=config.gpu_memory_utilization,
-        tensor_parallel_size=config.tensor_parallel_size,
-        **shared,
-    )
+    return VllmEngine(**_vllm_options(config, images))
+
+
+def _model_options(config: EngineConfig, images: ImageReader) -> dict[str, Any]:
+    _need(config, "path")
+    names = ("path", "dtype", "max_model_len", "max_images", "max_pixels", "max_total_pixels")
+    return {name: getattr(config, name) for name in names} | {"images": images.open}
+
+
+def _vllm_options(config: EngineConfig, images: ImageReader) -> dict[str, Any]:
+    names = ("max_num_seqs", "max_lora_rank", "gpu_memory_utilization", "tensor_parallel_size")
+    return {
+        **_model_options(config, images),
+        **{name: getattr(config, name) for name in names},
+        "max_adapters": 2 * len(config.adapters),  # room for the next version of each
+    }
+
+
+def _openai_options(config: EngineConfig, images: ImageReader) -> dict[str, Any]:
+    _need(config, "path", "url")
+    return {
+        "url": config.url,
+        "model": config.path,
+        "images": images.open,
+        "api_key_env": config.api_key_env,
+        "timeout": config.timeout,
+        "max_parallel": config.max_num_seqs,
+        "max_images": config.max_images,
+    }
+
+
+def _need(config: EngineConfig, *keys: str) -> None:
+    for key in keys:
+        if not getattr(config, key):
+            raise ConfigError(f"[engine] kind {config.kind!r} needs {key!r}; add it to the profile")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -108,6 +108,8 @@ class PromptEncoder:
         self._pictures: _Cache[PIL.Image.Image] = _Cache(CACHE_BYTES)
         self._patches: _Cache[tuple[Tensor, Tensor]] = _Cache(CACHE_BYTES)
         self._texts: dict[int, str] = {}
+        self.counts: Counter[str] = Counter()
+        """Prompts rendered, images in them, images left out."""
         self.end_of_turn_id: int = self.tokenizer.eos_token_id
         check_escaping(self.tokenizer)
 
@@ -178,6 +180,7 @@ class PromptEncoder:
                 f"the prompt holds {ids.count(self._image_token_id)} image placeholders for"
                 f" {len(kept)} images; escape typed text with markup.escape"
             )
+        self.counts.update(prompts=1, images=len(kept), images_left_out=left_out)
         limit = self._max_pixels
         if self._max_total_pixels and kept:
             limit = max(self._min_pixels, min(limit, self._max_total_pixels // len(kept)))

@@ -94,6 +94,7 @@ class AsyncVllmEngine:
             "max_num_seqs": max_num_seqs,
             "limit_mm_per_prompt": {"image": max_images, "video": 0},
             "logprobs_mode": "raw_logprobs",
+            "max_logprobs": 256,
             "logits_processors": ["ffr_core.engine.vllm_mask:OutputMask"],
             "async_scheduling": False,
             "enable_prefix_caching": True,
@@ -125,11 +126,13 @@ class AsyncVllmEngine:
 
     async def generate(self, request: GenerationRequest) -> Completion:
         """Answer one request; cancelling the task aborts it in the engine."""
+        from vllm.exceptions import VLLMClientError
+
         lora = self._find_adapter(request.adapter)
         try:
             prompt = await asyncio.to_thread(self._prepare, request)
             return await self._answer(request, prompt, lora)
-        except (FfrError, ValueError) as error:
+        except (FfrError, ValueError, VLLMClientError) as error:
             return Completion(
                 request_id=request.request_id, text="", finish_reason="error", error=str(error)
             )
@@ -137,6 +140,7 @@ class AsyncVllmEngine:
     async def load_adapter(self, name: str, path: str) -> None:
         """Load a PEFT folder and prove that it acts; a name serves once, also after unloading."""
         from vllm.lora.request import LoRARequest
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         if name in self._used_names:
             raise InputError(f"adapter name {name!r} was used; load it under a fresh name")
@@ -145,6 +149,8 @@ class AsyncVllmEngine:
         self._used_names.add(name)
         try:
             await self._llm.add_lora(lora)
+        except EngineDeadError:
+            raise
         except Exception as error:
             raise InputError(
                 f"adapter {name!r} cannot be loaded; check that it fits this model, its rank and"

@@ -14,7 +14,8 @@ from functools import lru_cache
 
 from ffr_core.errors import InputError
 from ffr_core.generation import Completion, GenerationRequest, Sampling
-from ffr_core.localization.confidence import Calibration, raw_confidence
+from ffr_core.localization.calibration import Calibration
+from ffr_core.localization.confidence import raw_confidence
 from ffr_core.markup import LocalView, local_view
 from ffr_core.parsing import parse_selection
 from ffr_core.prompts import Prompts

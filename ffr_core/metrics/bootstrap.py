@@ -54,3 +54,28 @@ def f1_of_shares(counts_S: NDArray[np.float64]) -> float:
     """F1 from (tp, fp, fn), in counts or in shares of the queries."""
     tp, fp, fn = counts_S
     return float(2 * tp / (2 * tp + fp + fn)) if tp + fp + fn else 0.0
+
+
+def interval(
+    a_QS: NDArray[np.float64],
+    score: Callable[[NDArray[np.float64]], float],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The 95 % percentile interval of one system's score, queries resampled with replacement.
+
+    Args:
+        a_QS: [Q, S] what each query contributes.
+        score: Turns the column sums divided by Q, [S], into the score.
+        resamples: Number of resamples.
+        seed: Of the resampling.
+
+    Example:
+        Queries that all contribute the same give low = high = the score.
+    """
+    if not len(a_QS):
+        raise ValueError("no query to resample; the data need queries")
+    rng, q = np.random.default_rng(seed), len(a_QS)
+    shares_RQ = rng.multinomial(q, np.full(q, 1 / q), size=resamples) / q
+    low, high = np.percentile([score(row_S) for row_S in shares_RQ @ a_QS], [2.5, 97.5])
+    return float(low), float(high)

@@ -6,6 +6,7 @@ their prefix caches by the adapter's name only.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -125,7 +126,7 @@ class EngineActor:
         return self._sampler.generate(requests)
 
     def close(self) -> None:
-        """Release the engine and its folder."""
+        """Release the engine, its processes and the folder."""
         self._sampler.close()
         shutil.rmtree(self._home, ignore_errors=True)
 
@@ -158,9 +159,12 @@ class ActorSampler:
         self.adapter: str | None = None
         self._rank, self._barrier = rank, barrier
         device = "cuda" if engine.gpus_per_actor and engine.kind == "transformers" else "cpu"
-        actor = ray.remote(EngineActor).options(
-            num_cpus=engine.cpus_per_actor, num_gpus=engine.gpus_per_actor or None
-        )
+        actor: Any = ray.remote(
+            num_cpus=engine.cpus_per_actor,
+            num_gpus=engine.gpus_per_actor,
+            # vLLM batches the requests of several workers; the other engine runs one call at once.
+            max_concurrency=8 if engine.kind == "vllm" else 1,
+        )(EngineActor)
         names = [f"{pool}-{number}" for number in range(engine.actors)]
         if rank == 0:
             self._actors = [
@@ -193,12 +197,13 @@ class ActorSampler:
         return [found[request.request_id] for request in requests]
 
     def close(self) -> None:
-        """End the actors (rank 0, when nobody needs them any more)."""
+        """End the actors (rank 0); no barrier, since another worker may have failed."""
         import ray
 
-        self._barrier()
         if self._rank == 0:
-            ray.get([actor.close.remote() for actor in self._actors])
+            # An actor that died already, or hangs, is ended all the same.
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.get([actor.close.remote() for actor in self._actors], timeout=60)
             for actor in self._actors:
                 ray.kill(actor)
 

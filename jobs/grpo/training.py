@@ -112,7 +112,11 @@ class GrpoRun:
             if last or ended:
                 break
         if saved < self.step:
-            self._save(False)
+            # The samples ended with a step that gave no batch.
+            final = bool(last and self.validation)
+            if final:
+                self._evaluate()
+            self._save(final)
         self._close_log(last)
         return {"step": self.step, "finished": last, "evaluation": self.last_eval}
 

@@ -164,6 +164,7 @@ def write_random_model(out: Path, seed: int = 0) -> None:
         tokenizer,
         hidden_size=64,
         num_layers=2,
+        num_heads=2,
         intermediate_size=128,
         vision_size=32,
         vision_depth=1,

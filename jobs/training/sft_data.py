@@ -51,7 +51,8 @@ class SequenceSource:
         self._examples, self._prompts, self._encoder = examples, prompts, encoder
         self._model, self._max_length = model, max_length
         self._groups = group_by_view(examples, queries_per_sequence)
-        self._cached, self._with_pairs = cached, with_pairs
+        self._cached = cached
+        self._finder = PairFinder(encoder.tokenizer) if with_pairs else None
         self._sequences: dict[int, TrainingSequence] = {}
         self._features: dict[str, torch.Tensor] = {}
         self.lengths: list[int] = []
@@ -117,9 +118,8 @@ class SequenceSource:
         prompts = [self._encoder.encode(e.messages(self._prompts), e.answer) for e in group]
         positions = [self._positions(prompt) for prompt in prompts]
         pairs = None
-        if self._with_pairs:
-            finder = PairFinder(self._encoder.tokenizer)
-            pairs = [finder.find(p, e) for p, e in zip(prompts, group, strict=True)]
+        if self._finder is not None:
+            pairs = [self._finder.find(p, e) for p, e in zip(prompts, group, strict=True)]
         sequence = make_sequence(prompts, positions, pairs)
         if self._cached and sequence.pixel_values is not None:
             view = group[0].view_id

@@ -22,6 +22,8 @@ from jobs.training.sequences import TrainingBatch
 ADAPTER = "default"
 """Name of the adapter inside the model in training."""
 HeadKind = Literal["bilinear", "linear"]
+POSITIVE_WEIGHT = 3.0
+"""Weight of selected elements in the auxiliary loss; they are about one in ten."""
 
 
 class ElementHead(nn.Module):
@@ -36,6 +38,8 @@ class ElementHead(nn.Module):
         self.kind, self._size = kind, size
         self.element = nn.Linear(hidden_size, size if kind == "bilinear" else 1)
         self.query = nn.Linear(hidden_size, size) if kind == "bilinear" else None
+        if self.query is not None:  # starts as a plain dot product
+            self.query.load_state_dict(self.element.state_dict())
         # About one element in eight is selected.
         self.bias = nn.Parameter(torch.tensor(-2.0))
 
@@ -133,7 +137,10 @@ class SftModel:
             hidden_BLD[batch.row_E, batch.pairs.element_E],
         )
         return functional.binary_cross_entropy_with_logits(
-            logits_E, batch.pairs.gold_E, reduction="sum"
+            logits_E,
+            batch.pairs.gold_E,
+            reduction="sum",
+            pos_weight=logits_E.new_tensor(POSITIVE_WEIGHT),
         )
 
 

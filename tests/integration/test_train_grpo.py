@@ -207,6 +207,24 @@ def test_difficulty_is_scored_and_a_second_run_has_nothing_to_do(difficulty, cor
         run(other)
 
 
+def test_actor_pools_score_as_one_process_does(ray_cluster, tmp_path, difficulty):
+    out, config, run = difficulty
+    run(config)
+    pooled = config.model_copy(
+        update={
+            "out": str(tmp_path),
+            "engine": config.engine.model_copy(update={"actors": 1, "cpus_per_actor": 0.5}),
+        }
+    )
+    assert run(pooled)["scored_now"] == 10
+    made = [
+        [json.loads(line) for line in (folder / "difficulty.jsonl").read_text().splitlines()]
+        for folder in (out, tmp_path)
+    ]
+    for here, there in zip(*made, strict=True):
+        assert there == pytest.approx(here, rel=1e-5)
+
+
 def test_a_run_trains_validates_and_leaves_a_peft_folder(undisturbed):
     names = {
         row.split(",")[1] for row in (undisturbed.folder / "metrics.csv").read_text().splitlines()

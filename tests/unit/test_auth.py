@@ -79,7 +79,7 @@ def test_images_of_other_tenants_are_out_of_reach_unless_said_otherwise(tmp_path
     [
         ("", "keys"),
         ('[[keys]]\ntenant = "a"\nscopes = ["search"]\nsha256 = "12"', "sha256"),
-        (f'[[keys]]\ntenant = "a"\nscopes = ["admin"]\nsha256 = "{"0" * 64}"', "scopes"),
+        (f'[[keys]]\ntenant = "a"\nscopes = ["root"]\nsha256 = "{"0" * 64}"', "scopes"),
         (f'[[keys]]\ntenant = ""\nscopes = ["search"]\nsha256 = "{"0" * 64}"', "tenant"),
         (f'[[keys]]\ntenant = "a"\nkey = "x"\nscopes = ["search"]\nsha256 = "{"0" * 64}"', "key"),
         (f'[[keys]]\ntenant = "a"\nscopes = ["search"]\nsha256 = "{"0" * 64}"\n' * 2, "twice"),

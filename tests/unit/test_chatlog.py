@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,16 +15,8 @@ from ffr_core.dataset.agreement import (
     krippendorff_alpha,
     majority,
 )
-from ffr_core.dataset.chatlog import (
-    ChatRules,
-    WordLists,
-    clean_text,
-    is_void,
-    merge_consecutive,
-    prepare,
-    remove_emoji,
-    split_long,
-)
+from ffr_core.dataset.chat_text import ChatRules, WordLists, clean_text, is_void, remove_emoji
+from ffr_core.dataset.chatlog import merge_consecutive, prepare, split_long
 from ffr_core.errors import InputError, NotFoundError
 from ffr_core.types import Dialogue, Image, Selection, Turn
 
@@ -106,8 +99,6 @@ def test_consecutive_messages_merge_and_replies_follow():
     turns = list(
         chat(("a", "one", 1), ("a", "", 1), ("b", "two", 0), ("b", "three", 0), ("a", "x", 0)).turns
     )
-    from dataclasses import replace
-
     turns[3] = replace(turns[3], reply_to=1)
     turns[1] = replace(turns[1], reply_to=0)
     merged = merge_consecutive(turns)
@@ -147,8 +138,6 @@ MESSAGES = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(messages=MESSAGES, max_turns=st.integers(4, 12))
 def test_messages_in_are_turns_out_plus_reasons(messages, max_turns):
-    from dataclasses import replace
-
     found = prepare(chat(*messages), replace(PLAIN, max_turns=max_turns), WORDS, None)
     left_out = sum(n for name, n in found.counts.items() if name.startswith("turn_"))
     turns = sum(len(piece.turns) for piece in found.pieces)

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffr_core.dataset.chatlog import ChatRules, WordLists, prepare
+from ffr_core.dataset.chat_text import ChatRules, WordLists
+from ffr_core.dataset.chatlog import prepare
 from ffr_core.dataset.privacy import (
     Pseudonyms,
     find_identifiers,

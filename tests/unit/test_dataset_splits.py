@@ -171,6 +171,7 @@ def test_pool_shares_by_hand():
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["sft"] / (shares["sft"] + shares["rft"]) == pytest.approx(0.25)
     assert pool_shares(90, SplitRules())["validation"] == 0.10
+    assert pool_shares(100, SplitRules(num_validation=3))["validation"] == 0.05
 
 
 @settings(max_examples=25, deadline=None)

@@ -12,15 +12,16 @@ from ffr_core.engine.background import BackgroundEngine
 from ffr_core.engine.scripted import ScriptedEngine, prompt_text
 from ffr_core.errors import ConfigError, InputError
 from ffr_core.generation import Completion, GenerationRequest
-from ffr_core.localization.confidence import (
+from ffr_core.localization.calibration import (
     Calibration,
     Calibrator,
     calibration_error,
+    fit_calibration,
     fit_isotonic,
     fit_platt,
-    raw_confidence,
     reliability,
 )
+from ffr_core.localization.confidence import raw_confidence
 from ffr_core.localization.f2rvlm import (
     AsyncF2rvlmLocalizer,
     F2rvlmLocalizer,
@@ -29,7 +30,7 @@ from ffr_core.localization.f2rvlm import (
 )
 from ffr_core.markup import render_selection
 from ffr_core.prompts import Prompts
-from ffr_core.types import Dialogue, Image, Selection, Turn
+from ffr_core.types import Dialogue, Image, Localization, Selection, Turn
 
 COMPACT = Prompts.load("compact")
 READER = F2rvlmReader(prompts=COMPACT)
@@ -212,3 +213,14 @@ def test_reliability_by_hand() -> None:
     bins = reliability([0.05, 0.15, 0.95, 1.0], [False, True, True, False])
     assert [(b.count, b.share_correct) for b in bins] == [(1, 0.0), (1, 1.0), (2, 0.5)]
     assert calibration_error(bins) == pytest.approx((0.05 + 0.85 + 2 * 0.475) / 4)
+
+
+def test_calibration_is_fitted_per_kind() -> None:
+    gold = Selection(utterance_ids=frozenset({0}), image_ids=frozenset({0}))
+    sure = Localization(utterances={0: 0.9, 1: 0.3}, images={0: 0.4}, relevance=0.9)
+    nothing = Localization(utterances={2: 0.5}, images={}, relevance=0.2)
+    fitted = fit_calibration([(sure, gold), (nothing, Selection())])
+    assert fitted.utterance.scores == pytest.approx((0.4, 0.9))
+    assert fitted.utterance.probabilities == (0.0, 1.0)
+    assert fitted.image == Calibrator()  # every selected image was right: nothing to learn from
+    assert fitted.relevance.scores == pytest.approx((0.2, 0.9))

@@ -419,3 +419,38 @@ def test_passages_are_read_from_files(toy):
     dialogues = read_dialogues(loop.Path(toy["data"][0]["path"]), 2, 0)
     assert len(dialogues) == 2
     assert isinstance(build_corpus("toy", dialogues).passage(0, (0,)), Passage)
+
+
+def test_the_text_encoder_takes_an_adapter_on_either_side(tmp_path):
+    from ffr_core.embedding.fem_text import TextFem
+    from ffr_core.embedding.sentence import E5Encoder
+
+    plain = E5Encoder(threads=1)
+    model = LoraBert(plain.bert, first_layer=11, rank=2, alpha=4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02)
+    fem = TextFem(plain, model, 512)
+    fem.save(tmp_path / "a")
+    texts, passages = ["what did Ross buy?", "会议"], [Passage(text="Ross: a red bicycle")]
+    both, queries, mixed = (
+        E5Encoder(threads=1, adapter=tmp_path / "a", **options)
+        for options in (
+            {},
+            {"adapter_side": "queries"},
+            {"adapter_side": "queries", "adapter_share": 0.5},
+        )
+    )
+    trained_QD = fem.embed(fem.rows(texts, are_queries=True)).detach().numpy()
+    plain_QD = plain.encode_queries(texts)
+    assert np.abs(trained_QD - plain_QD).max() > 0.01
+    assert np.allclose(both.encode_queries(texts), trained_QD, atol=5e-3)
+    assert np.array_equal(queries.encode_queries(texts), both.encode_queries(texts))
+    assert np.array_equal(queries.encode_passages(passages), plain.encode_passages(passages))
+    assert not np.array_equal(both.encode_passages(passages), plain.encode_passages(passages))
+    mean = (queries.encode_queries(texts) + plain_QD) / 2
+    mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+    assert np.allclose(mixed.encode_queries(texts), mean, atol=1e-6)
+    assert len({e.fingerprint for e in (plain, both, queries, mixed)}) == 4
+    with pytest.raises(ConfigError, match="adapter_share"):
+        E5Encoder(threads=1, adapter=tmp_path / "a", adapter_share=0.5)

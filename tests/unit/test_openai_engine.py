@@ -170,4 +170,4 @@ def test_background_answers_what_waits_as_one_batch() -> None:
         assert isinstance(bad, NotFoundError) and good.text == "ok"
 
     asyncio.run(run())
-    assert inner.sizes == [4, 1, 1]
+    assert inner.sizes == [4, 2, 1, 1]  # the batch of two fails and is asked again one by one

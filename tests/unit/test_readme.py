@@ -45,4 +45,5 @@ def test_python_blocks_import_what_exists():
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs" / "configs").rglob("*.toml")), ids=str)
 def test_each_config_starts_with_the_command_that_runs_it(path):
     first = path.read_text().splitlines()[0]
-    assert first.startswith(("# python -m jobs.", "# ffrs "))
+    programs = r"python -m jobs\.|ray job submit .* -- python -m jobs\.|cluster/\w+\.sh |ffrs "
+    assert re.match(rf"# (\w+=\S+ )*({programs})", first)

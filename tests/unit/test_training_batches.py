@@ -279,3 +279,49 @@ def test_gradients_are_weighted_by_tokens_over_a_process_group(tmp_path):
             assert (total, gradient, unused) == (4.0, [4.0, 2.0], [0.0])
             assert sums == pytest.approx([0.2, 1.0])
             assert gathered == ["worker 0", "worker 1"]
+
+
+def test_views_and_gold_by_hand(tmp_path):
+    """Fragments (0, 2) and (1, 3, 4); pictures at turns 2 and 3; gold is turns 3, 4, image 1."""
+    import json
+
+    from jobs.training.examples import group_by_view, read_examples
+
+    turns = [
+        {"turn_id": i, "speaker": "A", "text": f"t{i}", "images": []} | images
+        for i, images in enumerate(
+            [{}, {}, {"images": [{"image_id": 0}]}, {"images": [{"image_id": 1}]}, {}]
+        )
+    ]
+    query = {"query": "q", "utt_ids": [3, 4], "img_ids": [1], "kind": "multi-modal"}
+    nothing = {"query": "n", "utt_ids": [], "img_ids": [], "kind": "negative"}
+    records = [
+        {
+            "dialogue_id": "a",
+            "turns": turns,
+            "queries": [query, nothing],
+            "fragments": [[0, 2], [1, 3, 4]],
+        },
+        {"dialogue_id": "b", "turns": turns, "fragments": [[0, 2], [1, 4]]},
+    ]
+    path = tmp_path / "d.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)))
+    both = read_examples([path], "localize", ("dialogue", "fragment"), negatives=1)
+    assert both.counts == {"no_queries": 1} and len(both.records) == 2
+    answers = [
+        (e.view_id, e.answer.replace("<|utt_ids_", "").replace("<|img_ids_", ""))
+        for e in both.examples
+    ]
+    assert answers[:3] == [
+        ("a", "start|>[3, 4]end|>;start|>[1]end|>"),
+        ("a#1", "start|>[1, 2]end|>;start|>[0]end|>"),
+        ("a#0", "start|>[]end|>;start|>[]end|>"),
+    ]
+    assert [e.view_id for e in both.examples].count("a") == 2
+    assert [len(e.dialogue.turns) for e in both.examples[:3]] == [5, 3, 2]
+    groups = group_by_view(both.examples, 8)
+    assert [both.examples[i].view_id for i in groups[0]] == ["a", "a"]
+    assert sorted(i for group in groups for i in group) == list(range(len(both.examples)))
+    segments = read_examples([path], "segment")
+    assert [e.answer for e in segments.examples] == ["[[0,2],[1,3,4]]", "[[0,2,3],[1,4]]"]
+    assert segments.counts == {"gold_fragments_repaired": 1}

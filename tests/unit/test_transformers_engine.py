@@ -135,6 +135,7 @@ def test_images_beyond_the_limit_and_without_bytes_are_counted(folder: Path) -> 
     encoder = PromptEncoder(load_processor(folder), picture, max_images=2)
     prompt = encoder.encode(COMPACT.segment(talk, "en"))
     assert prompt.images_left_out == 2 and len(prompt.image_grid_thw) == 2
+    assert encoder.counts == {"prompts": 1, "images": 2, "images_left_out": 2}
     text = encoder.tokenizer.decode(prompt.input_ids)
     assert all(f"<|img_id_start|>{i}<|img_id_end|>" in text for i in range(4))
 

@@ -1,0 +1,324 @@
+"""Adapter versions, routing by fragment, deadlines and cancellation, without Ray and models."""
+
+import asyncio
+import itertools
+
+import numpy as np
+import pytest
+from ray.serve._private.common import DeploymentID, ReplicaID
+
+from ffr_core.errors import BusyError, InputError, NotFoundError
+from ffr_core.generation import Completion, GenerationRequest, Message
+from ffr_core.markup import render_selection
+from ffr_core.profile import Profile, build_payloads
+from ffr_core.storage import open_storage
+from ffr_core.types import Candidate, Dialogue, Fragment, Selection, Turn
+from serve.adapters import LoadedVersions
+from serve.engine_worker import EngineLocalizer, is_dead
+from serve.remote_engine import RemoteEngine
+from serve.routing import FragmentRouter, fragment_key
+from serve.versions import AdapterVersion, VersionBook, folder_version, profile_version
+from serve.workers import Group
+
+BASE = AdapterVersion(name="base")
+ONE, TWO, THREE = (AdapterVersion(name=n, path=f"/adapters/{n}") for n in ("one", "two", "three"))
+TURNS = tuple(Turn(turn_id=i, speaker="A", text=f"turn {i}") for i in range(6))
+TALK = Dialogue(dialogue_id="d", turns=TURNS)
+FIRST = render_selection(Selection(utterance_ids=frozenset({0}), image_ids=frozenset()))
+
+
+class Engine:
+    """Answers every request after `delay` seconds, remembers what was loaded and canceled."""
+
+    fingerprint = "slow"
+
+    def __init__(self, delay=0.0, broken=()):
+        self.delay, self.broken = delay, broken
+        self.log, self.adapters, self.canceled = [], [], 0
+
+    async def generate(self, request):
+        self.adapters.append(request.adapter)
+        try:
+            await asyncio.sleep(self.delay)
+        except asyncio.CancelledError:
+            self.canceled += 1
+            raise
+        if "fatal" in self.broken:
+            raise EngineDeadError
+        return Completion(request_id=request.request_id, text=FIRST)
+
+    async def load_adapter(self, name, path):
+        await asyncio.sleep(0.01)
+        if path in self.broken:
+            raise InputError("does nothing")
+        self.log.append(f"+{name}")
+
+    async def unload_adapter(self, name):
+        self.log.append(f"-{name}")
+
+    async def close(self):
+        self.log.append("closed")
+
+
+class EngineDeadError(Exception):
+    """As vLLM's."""
+
+
+# ---- versions in an engine
+
+
+def test_versions_are_loaded_once_and_the_one_not_used_makes_room():
+    async def work():
+        engine = Engine()
+        versions = LoadedVersions(engine, BASE, None)
+        await asyncio.gather(*(versions.load(ONE) for _ in range(5)))
+        assert engine.log == ["+one.1"]
+        async with versions.use(ONE) as name:
+            assert name == "one.1"
+            await versions.load(TWO)
+        assert versions.names == ["one", "two"]
+        async with versions.use(TWO), versions.use(ONE) as name:
+            assert name == "one.1"
+            with pytest.raises(BusyError, match="in use"):
+                await versions.load(THREE)
+        async with versions.use(THREE) as name:
+            assert name == "three.3"
+        async with versions.use(BASE) as name:
+            assert name is None
+        assert engine.log == ["+one.1", "+two.2", "-two.2", "+three.3", "-one.1"]
+
+    asyncio.run(work())
+
+
+def test_a_version_that_cannot_be_loaded_is_tried_again_by_the_next_caller():
+    async def work():
+        engine = Engine(broken=["/adapters/one"])
+        versions = LoadedVersions(engine, BASE, None)
+        for _ in range(2):
+            with pytest.raises(InputError):
+                await versions.load(ONE)
+        engine.broken = ()
+        await versions.load(ONE)
+        assert versions.names == ["base", "one"]
+
+    asyncio.run(work())
+
+
+def test_a_load_goes_on_when_its_caller_gives_up():
+    async def work():
+        engine = Engine()
+        versions = LoadedVersions(engine, BASE, None)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await versions.load(ONE)
+        await versions.load(ONE)
+        assert engine.log == ["+one.1"]
+
+    asyncio.run(work())
+
+
+# ---- the version in force
+
+
+def test_every_process_follows_a_switch_until_the_profile_itself_changes(tmp_path):
+    async def work():
+        now = itertools.count()
+        storage = open_storage(str(tmp_path))
+        here, there = (VersionBook(storage, ONE, clock=lambda: next(now)) for _ in range(2))
+        assert await here.current() == await there.current() == ONE
+        assert await here.switch(TWO) == ONE
+        assert await here.current() == await there.current() == TWO
+        assert await VersionBook(storage, ONE).current() == TWO
+        assert await VersionBook(storage, THREE).current() == THREE
+
+    asyncio.run(work())
+
+
+def test_a_storage_that_fails_keeps_the_version(tmp_path):
+    class Failing:
+        def read(self, key):
+            raise OSError("no network")
+
+    async def work():
+        book = VersionBook(open_storage(str(tmp_path)), ONE, fresh=0.0)
+        await book.switch(TWO)
+        book._storage = Failing()
+        assert await book.current() == TWO
+
+    asyncio.run(work())
+
+
+def test_a_version_is_named_by_its_weights(tmp_path):
+    folders = []
+    for name, weights in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+        (tmp_path / name / "adapter_model.safetensors").write_bytes(weights)
+        folders.append(folder_version(str(tmp_path / name)).name)
+    assert folders[0] == folders[1] != folders[2]
+    with pytest.raises(NotFoundError, match="adapter_config"):
+        folder_version(str(tmp_path))
+    assert profile_version(Profile()) is None
+
+
+# ---- routing
+
+
+def router(replicas):
+    """A ring without Serve."""
+    made = FragmentRouter.__new__(FragmentRouter)
+    made._num_virtual_nodes, made._num_fallback_replicas = 100, 2
+    made._deployment_id = DeploymentID(name="d", app_name="a")
+    ids = [ReplicaID(unique_id=name, deployment_id=made._deployment_id) for name in replicas]
+    made._rebuild_ring(frozenset(ids))
+    return lambda key: [r.unique_id for r in made._lookup_ranked_replicas(key)]
+
+
+def test_a_fragment_has_its_process_and_a_second_attempt_another():
+    keys = [("t", f"payload-{n}", 0) for n in range(400)]
+    three, two = router("abc"), router("ab")
+    homes = {}
+    for key in keys:
+        first, second = three(fragment_key(*key)), three(fragment_key(*key, attempt=1))
+        assert first[0] != second[0]
+        assert sorted(first) == sorted(second) == ["a", "b", "c"]
+        assert three(fragment_key(*key)) == first
+        homes[key] = first[0]
+    shares = [list(homes.values()).count(name) / len(keys) for name in "abc"]
+    assert all(0.15 < share < 0.55 for share in shares)
+    moved = [key for key in keys if two(fragment_key(*key))[0] != homes[key]]
+    assert {homes[key] for key in moved} == {"c"}, "only what the third one read moves"
+    assert three("a request without a fragment")
+
+
+def test_keys_name_nobody_and_do_not_collide():
+    keys = {fragment_key(t, p, n) for t in ("a", "ab") for p in ("bc", "c") for n in (0, 1)}
+    assert len(keys) == 8
+    assert all(len(key) == 34 and int(key[:32], 16) >= 0 for key in keys)
+
+
+# ---- the worker
+
+
+def worker_of(tmp_path, engine, timeout=5.0, on_dead=lambda: None):
+    profile = Profile.parse(
+        {
+            "localizer": {"kind": "f2rvlm", "prompts": "compact"},
+            "storage": {"uri": str(tmp_path)},
+            "serve": {"candidate_timeout": timeout},
+        },
+        "test",
+    )
+    name = build_payloads(profile).put(TALK, "t")
+    candidates = [
+        Candidate(
+            dialogue_id="d",
+            fragment=Fragment(fragment_id=i, turn_ids=(2 * i, 2 * i + 1)),
+            score=1.0,
+            payload=name,
+        )
+        for i in range(3)
+    ]
+    group = Group(tenant="t", query="q", vector_D=np.ones(2, np.float32), candidates=candidates)
+    return EngineLocalizer(engine, profile, on_dead), group
+
+
+def test_candidates_are_read_together_in_the_ids_of_the_dialogue(tmp_path):
+    async def work():
+        engine = Engine(delay=0.05)
+        worker, group = worker_of(tmp_path, engine)
+        found = await worker.localize(group)
+        assert [set(each.utterances) for each in found] == [{0}, {2}, {4}]
+        await worker.localize(group)
+        assert worker.counts == {"first": 3, "repeated": 3, "read": 6}
+
+    asyncio.run(work())
+
+
+def test_a_late_candidate_is_given_up_and_canceled_in_the_engine(tmp_path):
+    async def work():
+        engine = Engine(delay=30)
+        worker, group = worker_of(tmp_path, engine, timeout=0.7)
+        assert await worker.localize(group) == [None] * 3
+        assert engine.canceled == 3
+        assert worker.counts["timed_out"] == 3
+
+    asyncio.run(work())
+
+
+def test_a_caller_that_leaves_cancels_the_engine(tmp_path):
+    async def work():
+        engine = Engine(delay=30)
+        worker, group = worker_of(tmp_path, engine)
+        call = asyncio.create_task(worker.localize(group))
+        await asyncio.sleep(0.3)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert engine.canceled == worker.counts["canceled"] == 3
+
+    asyncio.run(work())
+
+
+def test_a_group_is_read_with_the_version_that_it_names(tmp_path):
+    async def work():
+        engine = Engine()
+        worker, group = worker_of(tmp_path, engine)
+        pinned = Group(
+            tenant="t",
+            query="q",
+            vector_D=group.vector_D,
+            candidates=group.candidates,
+            adapter=ONE,
+        )
+        await asyncio.gather(worker.localize(group), worker.localize(pinned))
+        assert engine.adapters.count(None) == engine.adapters.count("one.1") == 3
+        broken = AdapterVersion(name="x", path="/x")
+        engine.broken = ["/x"]
+        assert isinstance(await worker.load_version(broken), InputError)
+
+    asyncio.run(work())
+
+
+def test_a_dead_engine_is_told_once_it_is_seen(tmp_path):
+    async def work():
+        told = []
+        engine = Engine(broken=["fatal"])
+        worker, group = worker_of(tmp_path, engine, on_dead=lambda: told.append(True))
+        assert await worker.localize(group) == [None] * 3
+        assert told
+
+    asyncio.run(work())
+    assert is_dead(ExceptionGroup("two", [ValueError(), EngineDeadError()]))
+    assert not is_dead(ValueError("EngineDeadError"))
+
+
+# ---- the engine of another process
+
+
+class Pending:
+    def __init__(self, answer):
+        self.answer = answer
+
+    def result(self, timeout_s=None):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_a_remote_request_that_fails_is_sent_once_more():
+    sent = []
+
+    def call(request):
+        sent.append(request.request_id)
+        lost = request.request_id == "b" and sent.count("b") == 1
+        answer = Completion(request_id=request.request_id, text="x")
+        return Pending(RuntimeError("gone") if lost else answer)
+
+    message = Message(role="user", parts=("hi",))
+    requests = [GenerationRequest(request_id=n, messages=(message,)) for n in "abc"]
+    engine = RemoteEngine(call, "far", 5.0)
+    assert [answer.request_id for answer in engine.generate(requests)] == ["a", "b", "c"]
+    assert sent == ["a", "b", "c", "b"]
+    with pytest.raises(RuntimeError):
+        RemoteEngine(lambda _: Pending(RuntimeError("gone")), "far", 5.0).generate(requests)
