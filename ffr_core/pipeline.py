@@ -22,6 +22,7 @@ from ffr_core.types import (
     DialogueAnswer,
     Filters,
     Fragment,
+    Header,
     IndexedDialogue,
     IndexedFragment,
     IndexedPassage,
@@ -284,6 +285,8 @@ def add_dialogue(
 ) -> Change:
     """Steps 1 and 2 for one dialogue, and the write; nothing is done for an unchanged one.
 
+    Of a dialogue that only got longer, its tail is segmented and embedded; see `growing`.
+
     Raises:
         InputError: The dialogue was deleted and `restore` is not set.
     """
@@ -297,19 +300,52 @@ def add_dialogue(
         header = None
     if header is not None and header.fingerprint == dialogue_fingerprint(dialogue, builder.recipe):
         return "unchanged"
-    write_dialogues(index, payloads, tenant, builder.build([dialogue]))
+    item = header and _grown(builder, index, payloads, tenant, header, dialogue)
+    write_dialogues(index, payloads, tenant, [item] if item else builder.build([dialogue]))
     return "indexed" if header is None else "updated"
 
 
+def _grown(
+    builder: Builder,
+    index: FragmentIndex,
+    payloads: PayloadStore,
+    tenant: str,
+    header: Header,
+    dialogue: Dialogue,
+) -> IndexedDialogue | None:
+    """The dialogue built from what is stored of it; None unless it only got longer."""
+    from ffr_core.growing import grow, has_grown
+
+    try:
+        old = payloads.get(tenant, header.payload)
+    except NotFoundError:
+        return None
+    same_recipe = header.fingerprint == dialogue_fingerprint(old, builder.recipe)
+    if not same_recipe or not has_grown(old, dialogue):
+        return None
+    stored = index.fragments(tenant, dialogue.dialogue_id)
+    turns = sorted(i for each in stored for i in each.fragment.turn_ids)
+    if turns != list(range(len(old.turns))):
+        return None
+    return grow(builder, old, stored, dialogue)
+
+
 def write_dialogues(
-    index: FragmentIndex, payloads: PayloadStore, tenant: str, items: Sequence[IndexedDialogue]
+    index: FragmentIndex,
+    payloads: PayloadStore,
+    tenant: str,
+    items: Sequence[IndexedDialogue],
+    keep_others: bool = False,
 ) -> None:
     """Write payloads, then rows, then headers; a crash anywhere is repaired by a rerun.
 
-    No dialogue id may stand twice in `items`.
+    No dialogue id may stand twice in `items`. `keep_others` leaves other contents of the dialogues
+    in the storage, for another index that points to them.
     """
     named = [(item, payloads.put(item.dialogue, tenant)) for item in items]
     index.upsert_many(tenant, named)
+    if keep_others:
+        return
     for _, payload in named:
         payloads.keep_only(tenant, payload)
 

@@ -107,6 +107,8 @@ class IndexConfig(Config):
     """A file (Milvus Lite) or `http(s)://host:port` (a Milvus server)."""
     token_env: str = "MILVUS_TOKEN"
     """Environment variable with the server's token; secrets never stand in a file."""
+    prefix: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,15}$")
+    """Start of the collection names; those of the last `ffrs reindex` when left out."""
     channel_depth: int = Field(default=200, ge=1, le=16_384)
     """Rows recalled per channel before fusion."""
     weights: FusionConfig = FusionConfig()
@@ -368,10 +370,14 @@ def build_index(profile: Profile, encoder_fingerprint: str, dim: int) -> Fragmen
             weights=weights,
             depth=config.channel_depth,
         )
+    from ffr_core.index.collections import read_collections
     from ffr_core.index.milvus import MilvusIndex
+    from ffr_core.storage import open_storage
 
+    storage = open_storage(profile.storage.uri, endpoint_url=profile.storage.s3_endpoint)
     return MilvusIndex(
         config.uri,
+        prefix=config.prefix or read_collections(storage).of(encoder_fingerprint),
         token=os.environ.get(config.token_env),
         encoder_fingerprint=encoder_fingerprint,
         dim=dim,

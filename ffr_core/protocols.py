@@ -17,6 +17,7 @@ from ffr_core.types import (
     Localization,
     Passage,
     PassageEvidence,
+    StoredFragment,
 )
 
 if TYPE_CHECKING:
@@ -130,6 +131,9 @@ class FragmentIndex(Protocol):
 
     def scan_headers(self, tenant: str) -> Iterator[Header]:
         """All headers of a tenant, tombstones too, ordered by dialogue_id."""
+
+    def fragments(self, tenant: str, dialogue_id: str) -> list[StoredFragment]:
+        """The live fragments of a dialogue with their vectors, by fragment_id; none if unknown."""
 
     def restore(self, tenant: str, dialogue_id: str) -> bool:
         """Drop a tombstone so that the dialogue may be indexed again."""

@@ -285,6 +285,16 @@ class Candidate:
     passages: tuple[PassageEvidence, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredFragment:
+    """A fragment as an index holds it."""
+
+    fragment: Fragment
+    vector_D: NDArray[np.float32]
+    """[D], unit norm."""
+    passages: tuple[PassageEvidence, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Localization:
     """Turns and images of one dialogue that answer a query, with calibrated confidences."""

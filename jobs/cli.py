@@ -167,6 +167,25 @@ def delete_command(
     print(f"deleted {dialogue_id}")
 
 
+@app.command("reindex")
+@_clear_errors
+def reindex_command(
+    profile: ProfileName,
+    home: Home = None,
+    tenant: Annotated[
+        list[str] | None, typer.Option(help="Owner of dialogues; repeat for each.")
+    ] = None,
+) -> None:
+    """Build the index again with a new profile's models beside the old one, then switch."""
+    from jobs.reindex import reindex
+
+    done = reindex(profile, home, tuple(tenant or ("default",)))
+    print(
+        f"{done.dialogues} dialogues in {done.seconds:.0f} s; collections {done.prefix!r} are"
+        f" searched now, {done.before!r} stay for the old profile"
+    )
+
+
 @app.command("stats")
 @_clear_errors
 def stats_command(

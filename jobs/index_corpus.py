@@ -15,16 +15,15 @@ import pickle
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 from pydantic import Field
 
 from ffr_core.config import Config
 from ffr_core.errors import FfrError
-from ffr_core.pipeline import Builder
 from ffr_core.profile import data_home, load_profile, remember_root
 from jobs.index_stages import (
     BuildStage,
@@ -33,11 +32,14 @@ from jobs.index_stages import (
     ReadStage,
     SegmentStage,
     WriteStage,
-    load_builder,
+    describe_models,
+    measure_speed,
     rows_of,
 )
 from jobs.reading import Source, list_sources
 from serve.runtime import ray_session
+
+T = TypeVar("T")
 
 
 class PoolConfig(Config):
@@ -51,6 +53,8 @@ class PoolConfig(Config):
     """GPUs of one worker."""
     batch: int = Field(default=16, ge=1)
     """Dialogues that a worker gets at once."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of these, roughly, that its model gets in one call; all of them when left out."""
 
 
 class IndexJobConfig(Config):
@@ -66,6 +70,8 @@ class IndexJobConfig(Config):
     """Owner of the dialogues."""
     restore: bool = False
     """Index dialogues again that were deleted."""
+    prefix: str | None = None
+    """Write collections whose names start so, beside those that are searched (`ffrs reindex`)."""
     stages: Literal["joint", "separate"] = "joint"
     """`joint`: segment and embed in one worker (one shared model); `separate`: two pools."""
     build: PoolConfig = PoolConfig()
@@ -74,6 +80,8 @@ class IndexJobConfig(Config):
     embed: PoolConfig = PoolConfig()
     writers: int = Field(default=1, ge=1)
     """Connections to a Milvus server; Milvus Lite always has one."""
+    block_bytes: int = Field(default=1_000_000, ge=1_000)
+    """Rows that wait or travel together between two stages."""
     max_record_bytes: int = Field(default=32_000_000, ge=1_000)
     max_dead_share: float = Field(default=0.5, ge=0, le=1)
     """The run ends with exit code 3 when a larger share of records went to the dead letter."""
@@ -91,18 +99,18 @@ def run(config: IndexJobConfig, dry_run: bool = False) -> dict[str, Any]:
     sources = list_sources(config.input)
     for source in sources:
         remember_root(home, source.base)
-    profile = load_profile(config.profile, home)
-    builder = load_builder(profile.model_dump())
-    encoder, recipe = builder.encoder, builder.recipe
+    profile = load_profile(config.profile, home).model_dump()
+    profile["index"]["prefix"] = config.prefix or profile["index"]["prefix"]
     started = time.monotonic()
     with ray_session():
-        owners = _start_owners(config, profile.model_dump(), encoder.fingerprint, encoder.dim)
-        rows = _pipeline(config, profile.model_dump(), recipe, owners, sources, dry_run)
+        recipe = _with_models(config, describe_models, profile)
+        owners = _start_owners(config, profile, recipe.encoder_fingerprint, recipe.dim)
+        rows = _pipeline(config, profile, recipe.text, owners, sources, dry_run)
         sample: list[Any] = []
         report = Path(config.report) if config.report else home / "runs" / "index"
         summary = _collect(_sampled(rows, sample), sources, report, started, dry_run)
         if dry_run:
-            summary["estimate"] = _estimate(builder, sample, summary["turns"], config)
+            summary["estimate"] = _estimate(profile, sample, summary["turns"], config)
         _close(owners)
     (report / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     (report / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
@@ -117,15 +125,26 @@ def _sampled(rows: Iterator[dict[str, Any]], sample: list[Any]) -> Iterator[dict
         yield row
 
 
+def _with_models(config: IndexJobConfig, work: Callable[..., T], *args: Any) -> T:
+    """Run a function where models can run: here, or on a node with the GPUs that a worker has."""
+    import ray
+
+    pools = [config.build] if config.stages == "joint" else [config.segment, config.embed]
+    gpus = max(pool.gpus for pool in pools)
+    if not gpus:
+        return work(*args)
+    remote = ray.remote(num_cpus=max(pool.cpus for pool in pools), num_gpus=gpus)(work)
+    result: T = ray.get(remote.remote(*args))
+    return result
+
+
 def _estimate(
-    builder: Builder, sample: list[Any], num_turns: int, config: IndexJobConfig
+    profile: dict[str, Any], sample: list[Any], num_turns: int, config: IndexJobConfig
 ) -> dict[str, float]:
     """Build a few dialogues here, write nothing, and scale up to all turns."""
     if not sample:
         return {"seconds": 0.0, "turns_per_second": 0.0, "workers": config.build.max_workers}
-    started = time.monotonic()
-    builder.build(sample)
-    speed = sum(len(d.turns) for d in sample) / (time.monotonic() - started)
+    speed = _with_models(config, measure_speed, profile, sample)
     workers = config.build.max_workers if config.stages == "joint" else config.embed.max_workers
     return {
         "seconds": round(num_turns / speed / workers, 1),
@@ -145,7 +164,7 @@ def _start_owners(
     lite = Profile.model_validate(profile).index.is_lite
     owner = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(IndexOwner)
     owners = [
-        owner.remote(profile, fingerprint, dim, config.tenant)
+        owner.remote(profile, fingerprint, dim, config.tenant, config.prefix is not None)
         for _ in range(1 if lite else config.writers)
     ]
     try:
@@ -171,6 +190,8 @@ def _pipeline(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # A file becomes one block otherwise, and one worker of each stage reads all of it.
+    context.target_max_block_size = config.block_bytes
     rows = ray.data.from_items(
         [{"uri": source.uri, "size": source.size} for source in sources],
         override_num_blocks=len(sources),
@@ -190,10 +211,11 @@ def _pipeline(
             if config.stages == "joint"
             else [(SegmentStage, config.segment), (EmbedStage, config.embed)]
         )
+        watched = profile["segmenter"]["kind"] == "vlm"
         for stage, pool in pools:
             rows = rows.map_batches(
                 stage,
-                fn_constructor_args=(profile,),
+                fn_constructor_args=(profile, owners if watched else (), pool.batch_tokens),
                 batch_size=pool.batch,
                 num_cpus=pool.cpus,
                 num_gpus=pool.gpus or None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,9 +37,17 @@ class IndexOwner:
     """Holds the index and the payload store of one job."""
 
     def __init__(
-        self, profile: dict[str, Any], encoder_fingerprint: str, dim: int, tenant: str
+        self,
+        profile: dict[str, Any],
+        encoder_fingerprint: str,
+        dim: int,
+        tenant: str,
+        keep_others: bool = False,
     ) -> None:
-        """Open the index; wait a little for a process that is just closing it."""
+        """Open the index; wait a little for a process that is just closing it.
+
+        `keep_others` is for an index beside another one over the same payloads.
+        """
         parsed = Profile.model_validate(profile)
         deadline = time.monotonic() + 90
         while True:
@@ -50,8 +59,18 @@ class IndexOwner:
                     raise
                 time.sleep(0.5)
         self._payloads = build_payloads(parsed)
-        self._tenant = tenant
+        self._tenant, self._keep_others = tenant, keep_others
         self._orders: dict[bytes, Order] = {}
+        self._begun: Counter[str] = Counter()
+
+    def begin(self, work: str) -> int:
+        """Note that work starts; returns how often it was started and not ended, this included."""
+        self._begun[work] += 1
+        return self._begun[work]
+
+    def end(self, work: str) -> None:
+        """Note that work came to its end."""
+        self._begun.pop(work, None)
 
     def decide(self, claims: Sequence[Claim], restore: bool) -> list[Decision]:
         """Say for each record whether there is work to do; remembers which record wins."""
@@ -82,7 +101,9 @@ class IndexOwner:
             wins.append(self._wins(name, order))
             if wins[-1]:
                 batch[name] = item
-        write_dialogues(self._index, self._payloads, self._tenant, list(batch.values()))
+        write_dialogues(
+            self._index, self._payloads, self._tenant, list(batch.values()), self._keep_others
+        )
         return wins
 
     def stats(self) -> dict[str, Any]:

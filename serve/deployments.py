@@ -16,12 +16,12 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, BackpressureConfig, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
-from ffr_core.engine.lazy import engine_fingerprint
+from ffr_core.engine.lazy import engine_died, engine_fingerprint
 from ffr_core.generation import Completion, GenerationRequest
 from ffr_core.profile import Profile, build_image_reader
 from ffr_core.types import Localization
 from serve.auth import KeyRing
-from serve.engine_worker import EngineLocalizer, EngineWorker, is_dead
+from serve.engine_worker import EngineLocalizer, EngineWorker
 from serve.gateway import Gateway
 from serve.remote import RemoteLocalizer, RemoteOwner
 from serve.remote_engine import Pending, RemoteEngine
@@ -109,7 +109,7 @@ async def _answer(worker: EngineWorker, request: GenerationRequest) -> Completio
     try:
         return await worker.generate(request)
     except Exception as error:
-        if is_dead(error):
+        if engine_died(error):
             end_process()
         raise
 

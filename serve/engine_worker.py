@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from ffr_core.engine.build import build_async_engine
 from ffr_core.engine.config import EngineConfig
+from ffr_core.engine.lazy import engine_died
 from ffr_core.generation import Completion, GenerationRequest
 from ffr_core.localization.calibration import Calibration
 from ffr_core.localization.f2rvlm import AsyncF2rvlmLocalizer
@@ -139,7 +140,7 @@ class EngineLocalizer(EngineWorker):
         except Exception as error:  # the caller tries again elsewhere
             self.counts["failed"] += 1
             log_failure(error)
-            if is_dead(error):
+            if engine_died(error):
                 self._on_dead()
             return None
         self.counts["read"] += 1
@@ -166,12 +167,3 @@ class EngineLocalizer(EngineWorker):
             known = Calibration.load(path)
             self._calibrations.put(path, known)
         return known
-
-
-def is_dead(error: BaseException) -> bool:
-    """Whether an error says that the engine's process is gone, so that nothing will work again."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(is_dead(inner) for inner in error.exceptions)
-    names = {kind.__name__ for kind in type(error).__mro__}
-    cause = error.__cause__
-    return "EngineDeadError" in names or (cause is not None and is_dead(cause))

@@ -30,9 +30,13 @@ class MemoEncoder(WrappedEncoder):
         self._capacity = capacity
         self._vectors: dict[Key, NDArray[np.float32]] = {}
 
+    def remember(self, passage: Passage, vector_D: NDArray[np.float32]) -> None:
+        """Take a vector that this encoder made before."""
+        self._vectors[_key(passage)] = vector_D
+
     def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
         """Return [P, D]; each distinct text is embedded once."""
-        keys: list[Key] = [(p.text, tuple(image.uri for image in p.images)) for p in passages]
+        keys = [_key(passage) for passage in passages]
         missing = {k: p for k, p in zip(keys, passages, strict=True) if k not in self._vectors}
         if len(self._vectors) + len(missing) > self._capacity:
             self._vectors.clear()
@@ -41,3 +45,7 @@ class MemoEncoder(WrappedEncoder):
         self._vectors.update(zip(missing, vectors_MD, strict=True))
         rows = [self._vectors[key] for key in keys]
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
+
+
+def _key(passage: Passage) -> Key:
+    return passage.text, tuple(image.uri for image in passage.images)

@@ -41,6 +41,15 @@ def engine_fingerprint(config: EngineConfig, images: ImageReader) -> str:
     return f"{model_fingerprint(config.path)}:{config.dtype}:{encoder.settings}"
 
 
+def engine_died(error: BaseException) -> bool:
+    """Whether an error says that the engine's process is gone, so that nothing will work again."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(engine_died(inner) for inner in error.exceptions)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    cause = error.__cause__
+    return "EngineDeadError" in names or (cause is not None and engine_died(cause))
+
+
 class LazyEngine:
     """`Engine` that starts, or joins the one of this process, when it is first asked."""
 

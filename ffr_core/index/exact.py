@@ -30,6 +30,7 @@ from ffr_core.types import (
     IndexedFragment,
     IndexStats,
     PassageEvidence,
+    StoredFragment,
 )
 
 
@@ -196,6 +197,21 @@ class ExactIndex:
         """All headers, tombstones too, ordered by dialogue_id."""
         known = self._tenants.get(tenant, _Tenant()).headers
         yield from [known[name] for name in sorted(known)]
+
+    def fragments(self, tenant: str, dialogue_id: str) -> list[StoredFragment]:
+        """The fragments of a dialogue with their vectors, by fragment_id."""
+        item = self._tenants.get(tenant, _Tenant()).items.get(dialogue_id)
+        return [
+            StoredFragment(
+                fragment=part.fragment,
+                vector_D=part.vector_D,
+                passages=tuple(
+                    PassageEvidence(turn_ids=each.passage.turn_ids, vector_D=each.vector_D)
+                    for each in part.passages
+                ),
+            )
+            for part in (item.fragments if item else ())
+        ]
 
     def stats(self, tenant: str) -> IndexStats:
         """Counts of live rows."""

@@ -22,7 +22,7 @@ from ffr_core.index.keys import dialogue_key
 from ffr_core.index.milvus_connection import Connection
 from ffr_core.index.milvus_rows import Row, dialogue_rows, header_from_row, header_row, row_bytes
 from ffr_core.index.milvus_schema import HEADER_FIELDS, Layout, layout_for
-from ffr_core.index.milvus_search import Search, View
+from ffr_core.index.milvus_search import Search, View, read_fragments
 from ffr_core.index.milvus_tenants import Tenants
 from ffr_core.index.rows import (
     check_dialogue_id,
@@ -31,7 +31,14 @@ from ffr_core.index.rows import (
     check_query,
     searchable,
 )
-from ffr_core.types import Candidate, Filters, Header, IndexedDialogue, IndexStats
+from ffr_core.types import (
+    Candidate,
+    Filters,
+    Header,
+    IndexedDialogue,
+    IndexStats,
+    StoredFragment,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -173,6 +180,16 @@ class MilvusIndex:
             self._connection.delete(view.headers, [dialogue_key(tenant, dialogue_id)])
             return True
 
+    def bury(self, tenant: str, dialogue_id: str) -> None:
+        """Leave a tombstone, also where there never was such a dialogue."""
+        check_dialogue_id(dialogue_id)
+        with self._lock:
+            if not self.delete(tenant, dialogue_id):
+                view = self._tenants.find_or_create(tenant)
+                if self._header(view, dialogue_id) is None:
+                    row = header_row(tenant, tombstone(dialogue_id, 1))
+                    self._connection.upsert(view.headers, [row], 8192)
+
     def drop_tenant(self, tenant: str) -> None:
         """Remove everything about a tenant, tombstones too; the way to change the encoder."""
         with self._lock:
@@ -194,6 +211,14 @@ class MilvusIndex:
             return
         rows = self._connection.scan(view.headers, both(view.scope, 'id < "meta:"'), HEADER_FIELDS)
         yield from sorted(map(header_from_row, rows), key=lambda header: header.dialogue_id)
+
+    def fragments(self, tenant: str, dialogue_id: str) -> list[StoredFragment]:
+        """The live fragments of a dialogue with their vectors, by fragment_id; none if unknown."""
+        view = self._tenants.find(tenant)
+        header = self._header(view, dialogue_id) if view else None
+        if view is None or header is None or header.deleted:
+            return []
+        return read_fragments(view, dialogue_id, header.revision)
 
     def stats(self, tenant: str) -> IndexStats:
         """Counts of live rows, from the headers."""

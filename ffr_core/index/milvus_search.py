@@ -16,12 +16,12 @@ import numpy as np
 
 from ffr_core.index.filters import both, quoted
 from ffr_core.index.fusion import best_first, fuse
-from ffr_core.index.keys import parent_key, passage_key
+from ffr_core.index.keys import dialogue_key, parent_key, passage_key
 from ffr_core.index.milvus_connection import MAX_WINDOW, Connection
 from ffr_core.index.milvus_rows import Row, header_from_row
 from ffr_core.index.milvus_schema import HEADER_FIELDS
 from ffr_core.index.rows import unpack_ids
-from ffr_core.types import Candidate, Fragment, Header, PassageEvidence
+from ffr_core.types import Candidate, Fragment, Header, PassageEvidence, StoredFragment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -223,6 +223,40 @@ class Search:
             channels=channels,
             passages=evidence,
         )
+
+
+def read_fragments(view: View, dialogue_id: str, revision: int) -> list[StoredFragment]:
+    """All fragments of one revision of a dialogue, by fragment_id, with their passages."""
+    key = dialogue_key(view.tenant, dialogue_id)
+    expression = both(view.scope, f"dialogue_key in {quoted([key])}")
+
+    def rows(collection: str, *fields: str) -> list[Row]:
+        names = ["revision", "turn_ids", "vector", *fields]
+        found = view.connection.scan(collection, expression, names)
+        return [row for row in found if int(row["revision"]) == revision]
+
+    passages: dict[str, list[PassageEvidence]] = {}
+    for row in rows(view.passages, "fragment_key"):
+        passages.setdefault(row["fragment_key"], []).append(
+            PassageEvidence(turn_ids=unpack_ids(row["turn_ids"]), vector_D=_vector(row))
+        )
+    stored = [
+        StoredFragment(
+            fragment=Fragment(
+                fragment_id=int(row["fragment_id"]), turn_ids=unpack_ids(row["turn_ids"])
+            ),
+            vector_D=_vector(row),
+            passages=tuple(
+                sorted(passages.get(row["id"], ()), key=lambda passage: passage.turn_ids)
+            ),
+        )
+        for row in rows(view.fragments, "fragment_id")
+    ]
+    return sorted(stored, key=lambda each: each.fragment.fragment_id)
+
+
+def _vector(row: Row) -> NDArray[np.float32]:
+    return np.array(row["vector"], dtype=np.float32)
 
 
 def _dialogue_of(key: str) -> str:

@@ -222,7 +222,7 @@ def resolve_paths(config: Run) -> Run:
     """
 
     def absolute(path: str | None) -> str | None:
-        return path if path is None or not Path(path).exists() else str(Path(path).resolve())
+        return str(Path(path).resolve()) if path and Path(path).exists() else path
 
     def resolved(part: Config, *names: str) -> Config:
         values = {}

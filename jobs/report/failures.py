@@ -1,7 +1,7 @@
 """The worst queries of each system as one HTML page: gold and prediction side by side.
 
 The page loads nothing and runs nothing; every text that a person typed is escaped. Pictures are
-named by their caption, not shown.
+named by their caption and file, not shown.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 
 from ffr_core.metrics.selection import f1_of_sets
+from ffr_core.passages import image_words
 from ffr_core.types import Dialogue, Turn
 from jobs.report.page import document
 
@@ -138,7 +139,7 @@ def _turn(
     mark = _mark(turn.turn_id, mine["utt_ids"], other["utt_ids"], alone)
     images = "".join(
         f'<div class="{_mark(image.image_id, mine["img_ids"], other["img_ids"], alone)}">'
-        f"[image {image.image_id}: {escape(image.caption or image.text or 'no caption')}]</div>"
+        f"[image {image.image_id}: {escape(image_words(image) or 'no caption')}]</div>"
         for image in turn.images
     )
     return (

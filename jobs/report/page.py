@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from jobs.report.tables import NOT_RUN, ShownTable
+from jobs.report.shown import NOT_RUN, ShownTable
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 STYLE = """

@@ -12,7 +12,13 @@ from ffr_core.rewards import PAPER_REWARDS, Reward, RewardSettings
 from ffr_core.rollout import Group, Rollout
 from jobs.ablate import AblationConfig, merge, render, slug, split_corpora
 from jobs.grpo.carrying import from_json, to_json
-from jobs.grpo.config import CurriculumConfig, DifficultyConfig, GrpoConfig, check_same_run
+from jobs.grpo.config import (
+    CurriculumConfig,
+    DifficultyConfig,
+    GrpoConfig,
+    check_same_run,
+    resolve_paths,
+)
 from jobs.grpo.data import in_sft_share, load_samples, make_sampler
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
@@ -180,3 +186,16 @@ def test_the_table_shows_mean_and_spread_in_percent():
     assert lines[2].endswith("| 2 | 87.00 |  |")
     assert "not run" in lines[3]
     assert slug("100 % SFT") == "100-sft"
+
+
+def test_an_empty_difficulty_file_stays_empty(tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.touch()
+    config = GrpoConfig(
+        launch={"name": "x"},
+        model={"path": "m"},
+        data={"train": [str(corpus)]},
+        rewards={"order_weight": 0.0},
+        curriculum={"difficulty": ""},
+    )
+    assert resolve_paths(config).curriculum.difficulty == ""

@@ -7,7 +7,8 @@ from ffr_core.metrics.selection import SelectionScores, joint
 from jobs.report.config import ReportConfig, load_config
 from jobs.report.page import html, markdown
 from jobs.report.paper import check_rows, paper_row, paper_rows, paper_tables
-from jobs.report.tables import all_tables, overall, readme_table
+from jobs.report.paper_layouts import overall
+from jobs.report.tables import all_tables, readme_table
 
 FOUR = ("precision", "recall", "f1", "mcc")
 EXCEPTIONS = {
@@ -140,7 +141,31 @@ def test_every_table_has_its_columns_and_negative_queries_say_what_was_left_empt
     assert tables["kind"].rows[1][3] == "left empty 50.00"
     assert tables["12"].rows[0][2] == "not run"
     assert tables["12"].rows[1][2] == "4.22 (0.41)"
+    assert tables["agreement"].rows == (("all", *("not run",) * 4),)
     assert tables["5"].rows[0][2] == "not run"
+
+
+def test_ratings_and_agreement_stand_beside_the_papers():
+    spread = {"mean": 4.0, "sd": 0.5}
+    none = {"mean": None, "sd": None}
+    found = {"relevance": spread, "coverage": none, "overall": none, "answers": 7, "ratings": 9,
+             "top": {"coverage": 1, "relevance": 2, "coherence": 3}}  # fmt: skip
+    one = {"alpha": 0.5, "spearman": None, "kappa": 0.25, "shared": 6}
+    top = {"shared": 4, "kappa": 1.0}
+    judging = {
+        "ratings": {"people": {"ours": found}},
+        "agreement": {
+            "relevance": one,
+            "coverage": one,
+            "top": {"coverage": top, "relevance": top, "coherence": top},
+        },
+    }
+    tables = {table.number: table for table in all_tables({**report(), "judging": judging})}
+    assert tables["12"].rows[0] == (
+        "people", "ours", "4.00 (0.50)", "not run", "not run", "7", "1", "2", "3",
+    )  # fmt: skip
+    assert tables["agreement"].rows[0] == ("relevance", "0.500", "not run", "0.250", "6")
+    assert tables["agreement"].rows[4] == ("best coherence", "", "", "1.000", "4")
 
 
 def test_names_cannot_break_markdown_or_html(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ray.serve._private.common import DeploymentID, ReplicaID
 
+from ffr_core.engine.lazy import engine_died
 from ffr_core.errors import BusyError, InputError, NotFoundError
 from ffr_core.generation import Completion, GenerationRequest, Message
 from ffr_core.markup import render_selection
@@ -14,7 +15,7 @@ from ffr_core.profile import Profile, build_payloads
 from ffr_core.storage import open_storage
 from ffr_core.types import Candidate, Dialogue, Fragment, Selection, Turn
 from serve.adapters import LoadedVersions
-from serve.engine_worker import EngineLocalizer, is_dead
+from serve.engine_worker import EngineLocalizer
 from serve.remote_engine import RemoteEngine
 from serve.routing import FragmentRouter, fragment_key
 from serve.versions import AdapterVersion, VersionBook, folder_version, profile_version
@@ -289,8 +290,8 @@ def test_a_dead_engine_is_told_once_it_is_seen(tmp_path):
         assert told
 
     asyncio.run(work())
-    assert is_dead(ExceptionGroup("two", [ValueError(), EngineDeadError()]))
-    assert not is_dead(ValueError("EngineDeadError"))
+    assert engine_died(ExceptionGroup("two", [ValueError(), EngineDeadError()]))
+    assert not engine_died(ValueError("EngineDeadError"))
 
 
 # ---- the engine of another process
