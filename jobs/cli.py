@@ -175,11 +175,14 @@ def reindex_command(
     tenant: Annotated[
         list[str] | None, typer.Option(help="Owner of dialogues; repeat for each.")
     ] = None,
+    job: Annotated[
+        Path | None, typer.Option(help="TOML of an index job whose worker pools are used.")
+    ] = None,
 ) -> None:
     """Build the index again with a new profile's models beside the old one, then switch."""
-    from jobs.reindex import reindex
+    from jobs.reindex import read_job, reindex
 
-    done = reindex(profile, home, tuple(tenant or ("default",)))
+    done = reindex(profile, home, tuple(tenant or ("default",)), read_job(job))
     print(
         f"{done.dialogues} dialogues in {done.seconds:.0f} s; collections {done.prefix!r} are"
         f" searched now, {done.before!r} stay for the old profile"

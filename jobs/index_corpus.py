@@ -103,7 +103,7 @@ def run(config: IndexJobConfig, dry_run: bool = False) -> dict[str, Any]:
     profile["index"]["prefix"] = config.prefix or profile["index"]["prefix"]
     started = time.monotonic()
     with ray_session():
-        recipe = _with_models(config, describe_models, profile)
+        recipe = with_models(config, describe_models, profile)
         owners = _start_owners(config, profile, recipe.encoder_fingerprint, recipe.dim)
         rows = _pipeline(config, profile, recipe.text, owners, sources, dry_run)
         sample: list[Any] = []
@@ -125,7 +125,7 @@ def _sampled(rows: Iterator[dict[str, Any]], sample: list[Any]) -> Iterator[dict
         yield row
 
 
-def _with_models(config: IndexJobConfig, work: Callable[..., T], *args: Any) -> T:
+def with_models(config: IndexJobConfig, work: Callable[..., T], *args: Any) -> T:
     """Run a function where models can run: here, or on a node with the GPUs that a worker has."""
     import ray
 
@@ -144,7 +144,7 @@ def _estimate(
     """Build a few dialogues here, write nothing, and scale up to all turns."""
     if not sample:
         return {"seconds": 0.0, "turns_per_second": 0.0, "workers": config.build.max_workers}
-    speed = _with_models(config, measure_speed, profile, sample)
+    speed = with_models(config, measure_speed, profile, sample)
     workers = config.build.max_workers if config.stages == "joint" else config.embed.max_workers
     return {
         "seconds": round(num_turns / speed / workers, 1),

@@ -22,15 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ffr_core.config import read_toml
 from ffr_core.errors import BusyError, ConfigError, NotFoundError
 from ffr_core.index.collections import prefix_for, read_collections, switch_collections
 from ffr_core.profile import Profile, build_payloads, data_home, load_profile
 from ffr_core.records import record_from_dialogue
 from ffr_core.storage import open_storage
 from ffr_core.types import Header
-from jobs.index_corpus import IndexJobConfig
+from jobs.index_corpus import IndexJobConfig, with_models
 from jobs.index_corpus import run as run_index
 from jobs.index_stages import Recipe, describe_models
+from serve.runtime import ray_session
 
 if TYPE_CHECKING:
     from ffr_core.index.milvus import MilvusIndex
@@ -72,15 +74,22 @@ def reindex(
     Raises:
         ConfigError: Nothing to do, or dialogues cannot be indexed; nothing is switched then.
     """
+    with ray_session():
+        return _reindex(profile_name, data_home(home), tenants, job or {})
+
+
+def _reindex(
+    profile_name: str, folder: Path, tenants: Sequence[str], job: dict[str, Any]
+) -> Reindexed:
     started = time.monotonic()
-    folder = data_home(home)
     profile = load_profile(profile_name, folder)
     if profile.index.kind != "milvus":
         raise ConfigError(
             f"an index of kind {profile.index.kind!r} lies in memory; add to it again"
         )
     storage = open_storage(profile.storage.uri, endpoint_url=profile.storage.s3_endpoint)
-    recipe = describe_models(profile.model_dump())
+    pools = IndexJobConfig.parse({"input": (), **job}, "the job of ffrs reindex")
+    recipe = with_models(pools, describe_models, profile.model_dump())
     prefix, current = prefix_for(recipe.text), read_collections(storage).current
     if prefix == current:
         raise ConfigError(f"the collections {current!r} are searched already and fit this profile")
@@ -99,7 +108,7 @@ def reindex(
         for tenant, headers in differences.items():
             _export(profile, tenant, headers, work)
             if any(work.iterdir()):
-                _index(profile_name, folder, tenant, prefix, work, job or {})
+                _index(profile_name, folder, tenant, prefix, work, job)
             shutil.rmtree(work)
         _bury(profile, recipe, prefix, differences)
     live, deleted = _count(profile, recipe, prefix, tenants)
@@ -112,6 +121,14 @@ def reindex(
         passes=passes,
         seconds=round(time.monotonic() - started, 1),
     )
+
+
+def read_job(path: Path | None) -> dict[str, Any]:
+    """The pools and limits of an index job's TOML file, without what a reindex says itself."""
+    own = {"input", "profile", "home", "tenant", "prefix", "restore", "report"}
+    return {
+        key: value for key, value in (read_toml(path) if path else {}).items() if key not in own
+    }
 
 
 def _index(

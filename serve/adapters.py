@@ -83,7 +83,7 @@ class LoadedVersions:
     async def _load(self, version: AdapterVersion) -> None:
         async with self._one_at_a_time:
             await self._make_room()
-            name = f"{version.name}.{next(self._numbers)}" if version.path else None
+            name = f"{version.name}-{next(self._numbers)}" if version.path else None
             if name is not None:
                 await self._engine.load_adapter(name, version.path)
             self._loaded[version.name] = _Loaded(engine_name=name, last_use=next(self._uses))

@@ -11,10 +11,11 @@ from ffr_core.engine.lazy import engine_died
 from ffr_core.errors import BusyError, InputError, NotFoundError
 from ffr_core.generation import Completion, GenerationRequest, Message
 from ffr_core.markup import render_selection
-from ffr_core.profile import Profile, build_payloads
+from ffr_core.profile import Profile, build_payloads, load_profile
 from ffr_core.storage import open_storage
 from ffr_core.types import Candidate, Dialogue, Fragment, Selection, Turn
 from serve.adapters import LoadedVersions
+from serve.deployments import build_application
 from serve.engine_worker import EngineLocalizer
 from serve.remote_engine import RemoteEngine
 from serve.routing import FragmentRouter, fragment_key
@@ -73,20 +74,20 @@ def test_versions_are_loaded_once_and_the_one_not_used_makes_room():
         engine = Engine()
         versions = LoadedVersions(engine, BASE, None)
         await asyncio.gather(*(versions.load(ONE) for _ in range(5)))
-        assert engine.log == ["+one.1"]
+        assert engine.log == ["+one-1"]
         async with versions.use(ONE) as name:
-            assert name == "one.1"
+            assert name == "one-1"
             await versions.load(TWO)
         assert versions.names == ["one", "two"]
         async with versions.use(TWO), versions.use(ONE) as name:
-            assert name == "one.1"
+            assert name == "one-1"
             with pytest.raises(BusyError, match="in use"):
                 await versions.load(THREE)
         async with versions.use(THREE) as name:
-            assert name == "three.3"
+            assert name == "three-3"
         async with versions.use(BASE) as name:
             assert name is None
-        assert engine.log == ["+one.1", "+two.2", "-two.2", "+three.3", "-one.1"]
+        assert engine.log == ["+one-1", "+two-2", "-two-2", "+three-3", "-one-1"]
 
     asyncio.run(work())
 
@@ -113,7 +114,7 @@ def test_a_load_goes_on_when_its_caller_gives_up():
             async with asyncio.timeout(0.001):
                 await versions.load(ONE)
         await versions.load(ONE)
-        assert engine.log == ["+one.1"]
+        assert engine.log == ["+one-1"]
 
     asyncio.run(work())
 
@@ -273,7 +274,7 @@ def test_a_group_is_read_with_the_version_that_it_names(tmp_path):
             adapter=ONE,
         )
         await asyncio.gather(worker.localize(group), worker.localize(pinned))
-        assert engine.adapters.count(None) == engine.adapters.count("one.1") == 3
+        assert engine.adapters.count(None) == engine.adapters.count("one-1") == 3
         broken = AdapterVersion(name="x", path="/x")
         engine.broken = ["/x"]
         assert isinstance(await worker.load_version(broken), InputError)
@@ -323,3 +324,33 @@ def test_a_remote_request_that_fails_is_sent_once_more():
     assert sent == ["a", "b", "c", "b"]
     with pytest.raises(RuntimeError):
         RemoteEngine(lambda _: Pending(RuntimeError("gone")), "far", 5.0).generate(requests)
+
+
+# ---- deployments
+
+
+def parts_of(profile):
+    """Ingress, owner, localizer and segmenter (or None) of an application."""
+    ingress = build_application(profile, None)._bound_deployment
+    owner, localizer = (part._bound_deployment for part in ingress.init_args[3:])
+    segmenter = owner.init_args[1]._bound_deployment if len(owner.init_args) > 1 else None
+    return ingress, owner, localizer, segmenter
+
+
+def test_the_paper_profile_has_a_gpu_for_each_model_and_routes_by_fragment(tmp_path):
+    _, owner, localizer, segmenter = parts_of(load_profile("paper", tmp_path))
+    assert segmenter.name == "Segmenter"
+    gpus = [part.ray_actor_options["num_gpus"] for part in (owner, localizer, segmenter)]
+    assert gpus == [0.2, 0.8, 1.0]
+    config = localizer._deployment_config
+    assert config.request_router_config.get_request_router_class() is FragmentRouter
+    scaling = config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas) == (2, 8)
+    assert scaling.target_ongoing_requests == 40 < config.max_ongoing_requests
+    assert (scaling.upscale_delay_s, scaling.downscale_delay_s) == (10, 600)
+
+
+def test_the_tiny_profile_shares_one_engine_and_the_laptop_has_none(tmp_path):
+    _, _, localizer, segmenter = parts_of(load_profile("tiny", tmp_path))
+    assert segmenter.name == localizer.name == "Localizer"
+    assert parts_of(load_profile("laptop", tmp_path))[3] is None
