@@ -1,16 +1,21 @@
 """Which localizer process reads a fragment: the one whose engine has its prefix in cache.
 
-Ray Serve's consistent hashing over a session id, here the fragment: the same fragment meets the
-same process whatever the query, and a process that joins or leaves moves only its own share. A
-second attempt starts at the next process of the ring.
+Rendezvous hashing over a session id, here the fragment: the same fragment mostly meets the same
+process whatever the query, and a process that joins or leaves moves only its own share. A second
+attempt starts at the next process. It stands on Ray's own default router, which passes a process
+that is full over; with Ray 2.60's experimental consistent-hash router, 20 calls that arrived
+together were never routed.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import Any
 
-from ray.serve._private.common import ReplicaID
-from ray.serve.experimental.consistent_hash_router import ConsistentHashRouter
+from ray.serve._private.common import RequestMetadata
+from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequestRouter
+from ray.serve.request_router import PendingRequest, RunningReplica
 
 ROUTER = "serve.routing.FragmentRouter"
 
@@ -22,14 +27,36 @@ def fragment_key(tenant: str, payload: str, fragment_id: int, attempt: int = 0) 
     return f"{hashlib.sha256(data).hexdigest()[:32]}#{attempt}"
 
 
-class FragmentRouter(ConsistentHashRouter):
-    """Consistent hashing that a second attempt turns by one process."""
+def ranking(session_id: str, names: Sequence[str]) -> list[int]:
+    """Positions of processes in the order in which a session tries them."""
+    key, _, attempt = session_id.partition("#")
+    ranked = sorted(
+        range(len(names)),
+        key=lambda i: hashlib.sha256(f"{key}/{names[i]}".encode()).digest(),
+    )
+    turn = int(attempt or 0) % max(1, len(ranked))
+    return ranked[turn:] + ranked[:turn]
 
-    def _lookup_ranked_replicas(self, routing_key: str) -> list[ReplicaID]:
-        """The processes of a key in the order in which they are tried."""
-        key, mark, attempt = routing_key.rpartition("#")
-        if not mark:
-            return super()._lookup_ranked_replicas(routing_key)
-        ranked = super()._lookup_ranked_replicas(key)
-        turn = int(attempt) % max(1, len(ranked))
-        return ranked[turn:] + ranked[:turn]
+
+class FragmentRouter(PowerOfTwoChoicesRequestRouter):
+    """Sends a session to its process; calls without one go anywhere."""
+
+    async def choose_replicas(
+        self,
+        candidate_replicas: list[RunningReplica],
+        pending_request: PendingRequest | None = None,
+    ) -> list[list[RunningReplica]]:
+        """Ranks of one process each, the first one first."""
+        session: Any = getattr(getattr(pending_request, "metadata", None), "session_id", None)
+        if not session or not candidate_replicas:
+            return await super().choose_replicas(candidate_replicas, pending_request)
+        names = [str(replica.replica_id.unique_id) for replica in candidate_replicas]
+        return [[candidate_replicas[i]] for i in ranking(session, names)]
+
+    def _get_pending_request_matching_metadata(
+        self, request_metadata: RequestMetadata | None = None
+    ) -> PendingRequest | None:
+        """The call that a process was chosen for; Ray's default takes the oldest one instead."""
+        if request_metadata is None:
+            return None
+        return self._get_pending_request_matching_internal_request_id(request_metadata)

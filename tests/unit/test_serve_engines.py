@@ -5,7 +5,6 @@ import itertools
 
 import numpy as np
 import pytest
-from ray.serve._private.common import DeploymentID, ReplicaID
 
 from ffr_core.engine.lazy import engine_died
 from ffr_core.errors import BusyError, InputError, NotFoundError
@@ -18,7 +17,7 @@ from serve.adapters import LoadedVersions
 from serve.deployments import build_application
 from serve.engine_worker import EngineLocalizer
 from serve.remote_engine import RemoteEngine
-from serve.routing import FragmentRouter, fragment_key
+from serve.routing import FragmentRouter, fragment_key, ranking
 from serve.versions import AdapterVersion, VersionBook, folder_version, profile_version
 from serve.workers import Group
 
@@ -167,13 +166,8 @@ def test_a_version_is_named_by_its_weights(tmp_path):
 
 
 def router(replicas):
-    """A ring without Serve."""
-    made = FragmentRouter.__new__(FragmentRouter)
-    made._num_virtual_nodes, made._num_fallback_replicas = 100, 2
-    made._deployment_id = DeploymentID(name="d", app_name="a")
-    ids = [ReplicaID(unique_id=name, deployment_id=made._deployment_id) for name in replicas]
-    made._rebuild_ring(frozenset(ids))
-    return lambda key: [r.unique_id for r in made._lookup_ranked_replicas(key)]
+    """Names of processes in the order in which a key tries them."""
+    return lambda key: [replicas[i] for i in ranking(key, replicas)]
 
 
 def test_a_fragment_has_its_process_and_a_second_attempt_another():
