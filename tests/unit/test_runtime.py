@@ -17,6 +17,7 @@ def starts(monkeypatch):
             raise RuntimeError(failures.pop(0))
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: folders.append("down"))
     return folders, failures
