@@ -1,5 +1,6 @@
 # make demo    index the sample corpus, serve it, ask three queries; ONCE=1 ends by itself
 # make test    lint, types, all tests
+# make test-slow  kill -9 of training workers, some minutes
 # make lint    lint and types only
 # make bench   the benchmarks, results in runs/bench
 # make setup   create .venv with the pinned set (the others call it)
@@ -8,7 +9,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench setup
+.PHONY: demo test test-slow lint bench setup
 
 $(VENV)/.installed: pyproject.toml requirements.lock
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,7 +36,10 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: $(VENV)/.installed-vllm lint
-	$(BIN)/pytest -q --durations=10
+	$(BIN)/pytest -q --durations=10 -m "not slow"
+
+test-slow: $(VENV)/.installed-vllm
+	$(BIN)/pytest -q --durations=10 -m slow
 
 bench: setup
 	mkdir -p runs/bench

@@ -56,6 +56,7 @@ def alone(corpus):
     return result
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_neither_steps_nor_losses(corpus, alone, ray_cluster):
     from jobs.fem.config import resolve_paths
     from jobs.fem.loop import METRIC

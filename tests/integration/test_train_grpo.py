@@ -207,6 +207,7 @@ def test_difficulty_is_scored_and_a_second_run_has_nothing_to_do(difficulty, cor
         run(other)
 
 
+@pytest.mark.slow
 def test_actor_pools_score_as_one_process_does(ray_cluster, tmp_path, difficulty):
     out, config, run = difficulty
     run(config)
@@ -274,6 +275,7 @@ def test_a_crash_in_process_changes_nothing(tmp_path, tiny, corpus, clip, undist
         assert curves(resumed)[name] == pytest.approx(curve, rel=1e-4), name
 
 
+@pytest.mark.slow
 def test_kill_9_with_two_workers_and_an_engine_actor_changes_nothing(
     ray_cluster, tmp_path, tiny, corpus, clip, undisturbed
 ):

@@ -44,6 +44,7 @@ def configure(corpus, name, **launch):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_worker_changes_neither_steps_nor_losses(corpus, ray_cluster):
     from jobs.train_sft import run, train
     from jobs.training.run import launch
