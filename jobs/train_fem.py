@@ -17,8 +17,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ffr_core.errors import ConfigError, FfrError
+from ffr_core.errors import FfrError
 from jobs.fem.config import FREE_KEYS, FemConfig, resolve_paths
+from jobs.training.config import check_same_run
 from jobs.training.run import LaunchResult, Session, launch
 
 
@@ -59,7 +60,7 @@ def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
     cursor = Cursor()
     with session.checkpoint() as folder:
         if folder is not None:
-            check_same_run(values, folder)
+            check_same_run(values, folder, FREE_KEYS)
             cursor = load_state(
                 folder,
                 modules={"fem": module},
@@ -81,21 +82,6 @@ def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
         "queries": sum(len(s.corpus.queries) for s in state.sources),
         "left_out": state.counts,
     }
-
-
-def check_same_run(values: dict[str, Any], checkpoint: Path) -> None:
-    """Refuse to go on from a checkpoint whose settings would make other steps."""
-    written = json.loads((checkpoint / "config.json").read_text("utf-8"))
-    changed = [
-        key
-        for key in values
-        if key not in FREE_KEYS and json.dumps(values[key]) != json.dumps(written.get(key))
-    ]
-    if changed:
-        raise ConfigError(
-            f"the run was started with other values of {', '.join(changed)};"
-            " restore them or use another launch.name"
-        )
 
 
 def main(config: Annotated[Path, typer.Option(help="TOML file of the run.")]) -> None:

@@ -17,8 +17,9 @@ from typing import Annotated, Any
 import typer
 
 from ffr_core.errors import FfrError
+from jobs.training.config import check_same_run
 from jobs.training.run import LaunchResult, Session, launch
-from jobs.training.sft_config import SftConfig, check_same_run, plan, resolve_paths
+from jobs.training.sft_config import FREE_KEYS, SftConfig, plan, resolve_paths
 
 
 def run(config: SftConfig) -> LaunchResult:
@@ -56,7 +57,7 @@ def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
     cursor = Cursor()
     with session.checkpoint() as folder:
         if folder is not None:
-            check_same_run(values, folder)
+            check_same_run(values, folder, FREE_KEYS)
             cursor = load_state(
                 folder,
                 modules=state.model.modules,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -243,22 +242,3 @@ def resolve_paths(config: Run) -> Run:
     if isinstance(config, GrpoConfig):
         update["rewards"] = resolved(config.rewards, "clip")
     return config.model_copy(update=update)
-
-
-def check_same_run(values: dict[str, Any], checkpoint: Path) -> None:
-    """Refuse to go on from a checkpoint whose settings would make other steps.
-
-    Raises:
-        ConfigError: Names the tables that differ.
-    """
-    written = json.loads((checkpoint / "config.json").read_text("utf-8"))
-    fixed = [
-        key
-        for key in values
-        if key not in FREE_KEYS and json.dumps(values[key]) != json.dumps(written.get(key))
-    ]
-    if fixed:
-        raise ConfigError(
-            f"the run was started with other values of {', '.join(fixed)};"
-            " restore them or use another launch.name"
-        )

@@ -14,7 +14,7 @@ from ffr_core.prompts import Prompts
 from ffr_core.rollout import Filled, Group, fill_batch
 from jobs.grpo.building import build_roller, build_updater
 from jobs.grpo.carrying import from_json, to_json
-from jobs.grpo.config import GrpoConfig, check_same_run
+from jobs.grpo.config import FREE_KEYS, GrpoConfig
 from jobs.grpo.data import Sample, data_records, image_reader, load_samples, make_sampler
 from jobs.grpo.reporting import opening_line, step_line, step_values
 from jobs.training.checkpoints import (
@@ -27,6 +27,7 @@ from jobs.training.checkpoints import (
     save_state,
     seed_everything,
 )
+from jobs.training.config import check_same_run
 from jobs.training.distributed import gather_objects
 from jobs.training.logs import RunLog
 from jobs.training.run import Deadline, Session
@@ -134,7 +135,7 @@ class GrpoRun:
         with self.session.checkpoint() as folder:
             if folder is None:
                 return
-            check_same_run(self.config.model_dump(mode="json"), folder)
+            check_same_run(self.config.model_dump(mode="json"), folder, FREE_KEYS)
             cursor = load_state(
                 folder,
                 modules={"policy": self.policy.model},

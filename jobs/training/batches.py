@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from jobs.training.config import BatchConfig
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 IGNORED = -100
 """Label of a token that carries no loss."""
@@ -73,34 +73,6 @@ def split_step(
         shares[worker].append(index)
         loads[worker] += lengths[index]
     return [_microbatches(share, lengths, tokens_per_microbatch) for share in shares]
-
-
-def answer_labels(input_ids_L: torch.Tensor, num_prompt_tokens: int) -> torch.Tensor:
-    """Labels [L] of a sequence: the answer's own tokens, `IGNORED` on the prompt."""
-    labels_L = input_ids_L.clone()
-    labels_L[:num_prompt_tokens] = IGNORED
-    return labels_L
-
-
-def token_losses(logits_BLV: torch.Tensor, labels_BL: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Sum of the cross entropies of labelled tokens, and how many there are.
-
-    Position l predicts label l + 1. The sum, not the mean, so that microbatches and workers add up.
-
-    Args:
-        logits_BLV: Unnormalized scores.
-        labels_BL: Token ids, `IGNORED` where there is no loss.
-
-    Returns:
-        Scalar sum in fp32, number of tokens.
-    """
-    import torch
-
-    targets_BL = labels_BL[:, 1:]
-    kept_BL = targets_BL != IGNORED
-    chosen_NV = logits_BLV[:, :-1][kept_BL].float()
-    loss = torch.nn.functional.cross_entropy(chosen_NV, targets_BL[kept_BL], reduction="sum")
-    return loss, int(kept_BL.sum())
 
 
 def _blocks(order: list[int], lengths: Sequence[int], config: BatchConfig) -> list[list[int]]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from ffr_core.config import Config
+from ffr_core.errors import ConfigError
 
 
 class LaunchConfig(Config):
@@ -73,3 +77,27 @@ class BatchConfig(Config):
         if (self.examples_per_step is None) == (self.tokens_per_step is None):
             raise ValueError("give either examples_per_step or tokens_per_step")
         return self
+
+
+def check_same_run(values: dict[str, Any], checkpoint: Path, free_keys: Collection[str]) -> None:
+    """Refuse to go on from a checkpoint whose settings would make other steps.
+
+    Args:
+        values: The configuration of this start.
+        checkpoint: Holds `config.json` of the start that wrote it.
+        free_keys: Settings that do not touch the steps and may change.
+
+    Raises:
+        ConfigError: Names the settings that differ.
+    """
+    written = json.loads((checkpoint / "config.json").read_text("utf-8"))
+    changed = [
+        key
+        for key in values
+        if key not in free_keys and json.dumps(values[key]) != json.dumps(written.get(key))
+    ]
+    if changed:
+        raise ConfigError(
+            f"the run was started with other values of {', '.join(changed)};"
+            " restore them or use another launch.name"
+        )

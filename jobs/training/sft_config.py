@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -117,21 +116,6 @@ def plan(config: SftConfig, lengths: list[int]) -> list[list[int]]:
             share = config.curriculum_start + (1 - config.curriculum_start) * grown
         steps += plan_epoch(lengths, config.batch, config.seed, epoch, share)
     return steps[: config.max_steps]
-
-
-def check_same_run(values: dict[str, Any], checkpoint: Path) -> None:
-    """Refuse to go on from a checkpoint whose settings would make other steps."""
-    written = json.loads((checkpoint / "config.json").read_text("utf-8"))
-    fixed = [
-        key
-        for key in values
-        if key not in FREE_KEYS and json.dumps(values[key]) != json.dumps(written.get(key))
-    ]
-    if fixed:
-        raise ConfigError(
-            f"the run was started with other values of {', '.join(fixed)};"
-            " restore them or use another launch.name"
-        )
 
 
 def resolve_paths(config: SftConfig) -> SftConfig:

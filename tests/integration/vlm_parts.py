@@ -46,11 +46,9 @@ WORDS = ["red", "bicycle", "beach", "meet", "Saturday", "station", "look", "at",
 
 
 def write_models(folder):
-    """The base in `model`, adapters `segmenter`, `one`, `two`, and `idle` that changes nothing."""
+    """The base in `model`, adapters `segmenter`, `one` and `two`."""
     write_random_model(folder / "model")
-    for seed, (name, scale) in enumerate(
-        [("segmenter", 0.3), ("one", 0.5), ("two", 0.5), ("idle", 0.0)]
-    ):
+    for seed, (name, scale) in enumerate([("segmenter", 0.3), ("one", 0.5), ("two", 0.5)]):
         write_adapter(folder / "model", folder / name, scale, seed)
 
 

@@ -13,13 +13,14 @@ from ffr_core.rollout import Group, Rollout
 from jobs.ablate import AblationConfig, merge, render, slug, split_corpora
 from jobs.grpo.carrying import from_json, to_json
 from jobs.grpo.config import (
+    FREE_KEYS,
     CurriculumConfig,
     DifficultyConfig,
     GrpoConfig,
-    check_same_run,
     resolve_paths,
 )
 from jobs.grpo.data import in_sft_share, load_samples, make_sampler
+from jobs.training.config import check_same_run
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
 
@@ -98,9 +99,9 @@ def test_the_order_reward_needs_a_clip_model():
 def test_resuming_with_other_settings_is_refused(tmp_path):
     config = load("tiny/grpo.toml").model_dump(mode="json")
     (tmp_path / "config.json").write_text(json.dumps(config))
-    check_same_run(merge(config, {"launch": {"num_workers": 2}}), tmp_path)
+    check_same_run(merge(config, {"launch": {"num_workers": 2}}), tmp_path, FREE_KEYS)
     with pytest.raises(ConfigError, match="other values of rollout;"):
-        check_same_run(merge(config, {"rollout": {"group_size": 4}}), tmp_path)
+        check_same_run(merge(config, {"rollout": {"group_size": 4}}), tmp_path, FREE_KEYS)
 
 
 def write_corpus(path, ids):
