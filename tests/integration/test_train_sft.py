@@ -44,13 +44,20 @@ def configure(corpus, name, **launch):
     )
 
 
+@pytest.fixture(scope="module")
+def alone(corpus):
+    """The undisturbed run, in this process."""
+    from jobs.train_sft import run
+
+    return run(configure(corpus, "alone", num_workers=0))
+
+
 @pytest.mark.slow
-def test_a_killed_worker_changes_neither_steps_nor_losses(corpus, ray_cluster):
-    from jobs.train_sft import run, train
+def test_a_killed_worker_changes_neither_steps_nor_losses(corpus, alone, ray_cluster):
+    from jobs.train_sft import train
     from jobs.training.run import launch
     from jobs.training.sft_config import resolve_paths
 
-    alone = run(configure(corpus, "alone", num_workers=0))
     assert alone.value["finished"] and alone.value["step"] >= 8
     flag = corpus / "killed"
 
@@ -105,10 +112,10 @@ def test_an_error_on_purpose_is_not_tried_again(corpus, ray_cluster):
     assert (corpus / "starts").read_text() == "x"
 
 
-def test_the_checkpoint_says_what_made_it_and_the_adapter_holds_no_vision_key(corpus):
+def test_the_checkpoint_says_what_made_it_and_the_adapter_holds_no_vision_key(alone):
     from safetensors import safe_open
 
-    folder = corpus / "runs" / "alone"
+    folder = alone.folder
     best = folder / "best"
     assert json.loads((best / "config.json").read_text())["task"] == "localize"
     provenance = json.loads((best / "provenance.json").read_text())
@@ -121,14 +128,14 @@ def test_the_checkpoint_says_what_made_it_and_the_adapter_holds_no_vision_key(co
     assert (folder / "curves" / "eval.png").exists()
 
 
-def test_a_finished_run_does_nothing_and_other_settings_are_refused(corpus):
+def test_a_finished_run_does_nothing_and_other_settings_are_refused(corpus, alone):
     from ffr_core.errors import ConfigError
     from jobs.train_sft import run
 
     config = configure(corpus, "alone", num_workers=0)
-    before = (corpus / "runs" / "alone" / "metrics.csv").read_bytes()
+    before = (alone.folder / "metrics.csv").read_bytes()
     assert run(config).value["finished"]
-    assert (corpus / "runs" / "alone" / "metrics.csv").read_bytes() == before
+    assert (alone.folder / "metrics.csv").read_bytes() == before
     with pytest.raises(ConfigError, match="other values of seed"):
         run(config.model_copy(update={"seed": 1}))
 
