@@ -1,4 +1,5 @@
-# make demo    index the sample corpus, serve it, ask three queries; ONCE=1 ends by itself
+# make demo    index the sample corpus, serve it, ask three queries; ONCE=1 ends by itself,
+#              PROFILE=tiny runs the vLLM profile on a synthetic corpus
 # make test    lint, types, all tests
 # make test-slow  kill -9 of training workers, some minutes
 # make lint    lint and types only
@@ -26,7 +27,7 @@ $(VENV)/.installed-vllm: $(VENV)/.installed
 
 setup: $(VENV)/.installed
 
-demo: setup
+demo: $(VENV)/.installed$(if $(filter tiny,$(PROFILE)),-vllm)
 	$(BIN)/python -m jobs.demo
 
 lint: setup

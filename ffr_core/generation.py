@@ -74,3 +74,5 @@ class Completion:
     error: str | None = None
     """Why there is no answer (an image that cannot be read, a prompt too long); text is empty."""
     num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    """Of these, tokens whose computation the engine had kept from an earlier prompt."""

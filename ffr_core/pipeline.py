@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ffr_core.aggregation import aggregate_dialogue, rank_answers
+from ffr_core.aggregation import aggregate_dialogue, rank_answers, weigh
 from ffr_core.errors import InputError, NotFoundError
-from ffr_core.passages import make_passages, passage_of
+from ffr_core.passages import make_passages, passage_of, passage_windows
+from ffr_core.protocols import BatchLocalizer
 from ffr_core.records import content_hash
 from ffr_core.types import (
     Candidate,
@@ -28,6 +28,7 @@ from ffr_core.types import (
     IndexedPassage,
     IndexStats,
     Localization,
+    PassageEvidence,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class Builder:
     segmenter: Segmenter
     encoder: Encoder
     fragment_vector: FragmentVector = "mean"
-    """`mean`: the mean of the passage vectors; `encode`: the encoder reads the whole fragment."""
+    """`mean`: the mean of the window vectors; `encode`: the encoder reads the whole fragment."""
+    window_tokens: int = 0
+    """Size of the windows of turns that are embedded beside the turns; 0: a window is a turn."""
     ocr: OcrReader | None = None
     """Reads the text in pictures first, where the profile asks for it."""
 
@@ -60,6 +63,8 @@ class Builder:
     def recipe(self) -> str:
         """Everything but the content that decides what is stored."""
         parts = [self.segmenter.fingerprint, self.encoder.fingerprint, self.fragment_vector]
+        if self.window_tokens:
+            parts.append(f"windows of {self.window_tokens}")
         return "\n".join([*parts, self.ocr.fingerprint] if self.ocr else parts)
 
     def read_images(self, dialogues: Sequence[Dialogue]) -> list[Dialogue]:
@@ -76,7 +81,7 @@ class Builder:
     ) -> list[IndexedDialogue]:
         """Step 2: all passages of all dialogues go to the encoder together."""
         passages = [
-            [make_passages(dialogue, fragment) for fragment in parts]
+            [make_passages(dialogue, fragment, self.window_tokens) for fragment in parts]
             for dialogue, parts in segmented
         ]
         vectors_PD = self.encoder.encode_passages([p for d in passages for f in d for p in f])
@@ -123,7 +128,12 @@ class Builder:
             return self.encoder.encode_passages(
                 [passage_of(dialogue, fragment.turn_ids) for fragment in fragments]
             )
-        means_ND = np.stack([np.mean([p.vector_D for p in part], axis=0) for part in embedded])
+        means = []
+        for fragment, part in zip(fragments, embedded, strict=True):
+            vectors = {p.passage.turn_ids: p.vector_D for p in part}
+            whole = passage_windows(dialogue, fragment.turn_ids, self.window_tokens)
+            means.append(np.mean([vectors[turn_ids] for turn_ids in whole], axis=0))
+        means_ND = np.stack(means)
         norms_N1 = np.linalg.norm(means_ND, axis=1, keepdims=True)
         result: NDArray[np.float32] = (means_ND / np.maximum(norms_N1, 1e-12)).astype(np.float32)
         return result
@@ -154,22 +164,15 @@ def localize_candidate(
     return localizer.localize(query, dialogue, candidate.fragment.turn_ids, candidate.passages)
 
 
-def weigh(
-    candidate: Candidate, localization: Localization, best_score: float, recall_weight: float
-) -> Localization:
-    """Relevance of a candidate beside its rivals.
+Part = tuple[str, Dialogue, Sequence[int] | None, Sequence[PassageEvidence]]
+"""Query, dialogue, the turns to read (None: all of them), and stored vectors of their passages."""
 
-    A localizer sees one candidate alone. Its log odds of relevance fall by `recall_weight` times
-    the recall score that the candidate lacks to the best one of the query. Our reading.
 
-    Example:
-        Relevance 0.5, one point behind, weight 1: 1 / (1 + e) = 0.27.
-    """
-    if not recall_weight:
-        return localization
-    p = min(max(localization.relevance, 1e-6), 1 - 1e-6)
-    odds = math.log(p / (1 - p)) - recall_weight * (best_score - candidate.score)
-    return replace(localization, relevance=1 / (1 + math.exp(-max(odds, -50.0))))
+def localize_all(localizer: Localizer, parts: Sequence[Part]) -> list[Localization]:
+    """Step 4 for many parts, together where the localizer can; in their order."""
+    if isinstance(localizer, BatchLocalizer):
+        return localizer.localize_many([part[:3] for part in parts])
+    return [localizer.localize(*part) for part in parts]
 
 
 def aggregate(
@@ -241,17 +244,13 @@ class System:
             num_candidates or self.num_candidates,
         )
         dialogues = {c.dialogue_id: self.payloads.get(tenant, c.payload) for c in candidates}
+        parts = [
+            (query, dialogues[c.dialogue_id], c.fragment.turn_ids, c.passages) for c in candidates
+        ]
+        read = localize_all(self.localizer, parts)
         found = [
-            (
-                c,
-                weigh(
-                    c,
-                    localize_candidate(self.localizer, query, dialogues[c.dialogue_id], c),
-                    candidates[0].score,
-                    self.recall_weight,
-                ),
-            )
-            for c in candidates
+            (c, weigh(c, localization, candidates[0].score, self.recall_weight))
+            for c, localization in zip(candidates, read, strict=True)
         ]
         return aggregate(found, dialogues, self.min_relevance)
 

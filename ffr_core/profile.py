@@ -20,6 +20,7 @@ from ffr_core.engine.config import EngineConfig
 from ffr_core.errors import ConfigError
 from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.ocr import OcrConfig
+from ffr_core.operations.config import LogConfig, RetentionConfig
 from ffr_core.recent import KEPT_SECONDS
 from ffr_core.serving import ServeConfig
 from ffr_core.windows import WINDOW_OVERLAP, WINDOW_TURNS
@@ -137,7 +138,7 @@ class LocalizerConfig(ReadingConfig):
     grammar: bool = True
     """Answers of `f2rvlm` can only name ids that exist."""
     calibration: str | None = None
-    """Calibration file of `f2rvlm`; raw probabilities when left out."""
+    """File of `python -m jobs.calibrate`; the localizer's own probabilities when left out."""
 
 
 class SearchConfig(Config):
@@ -158,7 +159,10 @@ class Profile(Config):
     segmenter: SegmenterConfig = SegmenterConfig()
     engine: EngineConfig = EngineConfig()
     fragment_vector: Literal["mean", "encode"] = "mean"
-    """Vector of a whole fragment: mean of its passages, or read by the encoder."""
+    """Vector of a whole fragment: mean of its windows, or read by the encoder."""
+    window_tokens: int = Field(default=0, ge=0)
+    """Size of the windows of neighboring turns that are embedded and searched beside single turns,
+    a token taken as four bytes; with 0 a window is a turn."""
     index: IndexConfig = IndexConfig()
     storage: StorageConfig = StorageConfig()
     localizer: LocalizerConfig = LocalizerConfig()
@@ -166,6 +170,8 @@ class Profile(Config):
     images: ImageLimits = ImageLimits()
     ocr: OcrConfig = OcrConfig()
     serve: ServeConfig = ServeConfig()
+    retention: RetentionConfig = RetentionConfig()
+    logs: LogConfig = LogConfig()
 
 
 def data_home(home: str | Path | None = None) -> Path:
@@ -311,7 +317,13 @@ def build_localizer(
         return F2rvlmLocalizer(_needed(engine, "f2rvlm"), build_reader(config))
     from ffr_core.localization.embedding import EmbeddingLocalizer
 
-    return EmbeddingLocalizer(encoder, lifetime=lifetime)
+    localizer = EmbeddingLocalizer(encoder, lifetime=lifetime)
+    if config.calibration is None:
+        return localizer
+    from ffr_core.localization.calibrated import CalibratedLocalizer
+    from ffr_core.localization.calibration import Calibration
+
+    return CalibratedLocalizer(localizer, Calibration.load(config.calibration))
 
 
 def build_reader(config: LocalizerConfig) -> F2rvlmReader:
@@ -349,6 +361,7 @@ def build_builder(profile: Profile, encoder: Encoder, engine: Engine | None = No
         ),
         encoder=encoder,
         fragment_vector=profile.fragment_vector,
+        window_tokens=profile.window_tokens,
         ocr=OcrReader(images=build_image_reader(profile), min_confidence=profile.ocr.min_confidence)
         if profile.ocr.enabled
         else None,

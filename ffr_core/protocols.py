@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ffr_core.generation import Completion, GenerationRequest
 from ffr_core.types import (
@@ -112,6 +112,16 @@ class Localizer(Protocol):
 
         `evidence` holds stored passage vectors of these turns; what it lacks is encoded.
         """
+
+
+@runtime_checkable
+class BatchLocalizer(Localizer, Protocol):
+    """A localizer that reads many parts at once faster than one after the other."""
+
+    def localize_many(
+        self, items: Sequence[tuple[str, Dialogue, Sequence[int] | None]]
+    ) -> list[Localization]:
+        """Many (query, dialogue, turn_ids), as `localize`, in their order."""
 
 
 class FragmentIndex(Protocol):

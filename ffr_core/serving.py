@@ -74,6 +74,9 @@ class ServeConfig(Config):
     """How long it keeps them; also how long a deleted one can stay in memory."""
     drain_timeout: float = Field(default=40.0, gt=0)
     """How long running answers may take after a stop signal."""
+    audit: str = ""
+    """Where each call of the API leaves a line with ids and counts: `stdout` (on a cluster the log
+    file that Ray keeps of the ingress), the path of a file, or nothing."""
     allowed_hosts: tuple[str, ...] = ()
     """Names under which the service may be called; empty: any with keys, else only this machine."""
     metrics_host: str = "127.0.0.1"

@@ -305,6 +305,11 @@ class Localization:
     """Selected image id -> probability."""
     relevance: float
     """Probability that anything in the fragment answers the query; ranks dialogues."""
+    utterance_share: float = 0.0
+    """Least share of the best utterance's confidence that the others must reach, in all candidates
+    of a query; near 1 where one turn is likely to be the whole answer."""
+    image_share: float = 0.0
+    """The same for images."""
 
     @property
     def selection(self) -> Selection:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
+
+from jobs.cli_common import AsJson, Home, ProfileName, Tenant, clear_errors
+from jobs.cli_operations import add_operations
 
 app = typer.Typer(
     help="Find the part of a long, image-filled conversation that answers a query.",
@@ -19,37 +20,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Home = Annotated[
-    Path | None,
-    typer.Option(help="Data folder.", envvar="FFRS_HOME", show_default="~/.ffrs"),
-]
-ProfileName = Annotated[
-    str, typer.Option("--profile", "--config", help="Name or path of a profile.")
-]
-Tenant = Annotated[str, typer.Option(help="Owner of the dialogues.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _clear_errors(command: F) -> F:
-    """Print our own errors as one sentence and exit with code 2; let defects show a traceback."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from ffr_core.errors import FfrError
-
-        try:
-            return command(*args, **kwargs)
-        except FfrError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(2) from error
-
-    return wrapped  # type: ignore[return-value]
-
 
 @app.command("import")
-@_clear_errors
+@clear_errors
 def import_command(
     format_name: Annotated[
         str, typer.Argument(metavar="FORMAT", help="whatsapp telegram slack discord wechat jsonl")
@@ -67,7 +40,7 @@ def import_command(
 
 
 @app.command("index")
-@_clear_errors
+@clear_errors
 def index_command(
     inputs: Annotated[list[str], typer.Argument(help="JSONL/Parquet files, folders, s3:// URIs.")],
     profile: ProfileName = "laptop",
@@ -95,7 +68,7 @@ def index_command(
 
 
 @app.command("search")
-@_clear_errors
+@clear_errors
 def search_command(
     query: Annotated[str, typer.Argument(help="What you are looking for.")],
     profile: ProfileName = "laptop",
@@ -135,7 +108,7 @@ def search_command(
 
 
 @app.command("serve")
-@_clear_errors
+@clear_errors
 def serve_command(
     profile: ProfileName = "laptop",
     home: Home = None,
@@ -150,7 +123,7 @@ def serve_command(
 
 
 @app.command("delete")
-@_clear_errors
+@clear_errors
 def delete_command(
     dialogue_id: Annotated[str, typer.Argument(help="Which dialogue.")],
     profile: ProfileName = "laptop",
@@ -168,7 +141,7 @@ def delete_command(
 
 
 @app.command("reindex")
-@_clear_errors
+@clear_errors
 def reindex_command(
     profile: ProfileName,
     home: Home = None,
@@ -190,7 +163,7 @@ def reindex_command(
 
 
 @app.command("stats")
-@_clear_errors
+@clear_errors
 def stats_command(
     profile: ProfileName = "laptop",
     home: Home = None,
@@ -215,7 +188,7 @@ def stats_command(
 
 
 @app.command("eval")
-@_clear_errors
+@clear_errors
 def eval_command(
     data: Annotated[Path, typer.Option(help="A corpus file with gold labels.")],
     profile: ProfileName = "laptop",
@@ -243,7 +216,7 @@ def eval_command(
 
 
 @app.command("synth")
-@_clear_errors
+@clear_errors
 def synth_command(
     dialogues: Annotated[int, typer.Option(help="How many dialogues.", min=1)],
     out: Annotated[Path, typer.Option(help="Folder for the records and images/.")],
@@ -267,6 +240,7 @@ def synth_command(
         ),
     ] = "ffrs",
     no_images: Annotated[bool, typer.Option("--no-images", help="Text only.")] = False,
+    picture_size: Annotated[int, typer.Option(help="Pixels on each side of a picture.")] = 512,
     captions: Annotated[bool, typer.Option("--captions", help="Reveal what images show.")] = False,
     defects: Annotated[float, typer.Option(help="Share of dialogues with a planted defect.")] = 0.0,
 ) -> None:
@@ -285,6 +259,7 @@ def synth_command(
         "topics": _range("--topics", topics or ("1:1" if short else "2:4")),
         "split": split,
         "images": not no_images,
+        "picture_size": picture_size,
         "captions": captions,
         "defects": defects,
     }
@@ -301,7 +276,7 @@ def _range(option: str, text: str) -> tuple[int, int]:
 
 
 @app.command("report")
-@_clear_errors
+@clear_errors
 def report_command(
     run: Annotated[Path, typer.Argument(help="Folder of a report, such as runs/laptop.")],
     open_page: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
@@ -316,7 +291,7 @@ def report_command(
 
 
 @app.command("judge")
-@_clear_errors
+@clear_errors
 def judge_command(
     run: Annotated[Path, typer.Argument(help="Folder of a report, such as runs/laptop.")],
     set_name: Annotated[
@@ -335,7 +310,7 @@ def judge_command(
 
 
 @app.command("doctor")
-@_clear_errors
+@clear_errors
 def doctor_command(
     profile: ProfileName = "laptop",
     home: Home = None,
@@ -347,6 +322,8 @@ def doctor_command(
     if not examine(profile, home, fix):
         raise typer.Exit(1)
 
+
+add_operations(app)
 
 if __name__ == "__main__":
     app()

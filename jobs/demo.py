@@ -1,9 +1,12 @@
 """Show the whole system on this machine: index through the Ray job API, serve, ask, print.
 
-    make demo            serves until Ctrl-C
-    ONCE=1 make demo     writes the answers to demo/answers.jsonl and ends
+    make demo                   serves until Ctrl-C
+    ONCE=1 make demo            writes the answers to demo/answers.jsonl and ends
+    PROFILE=tiny make demo      the paper's system in miniature: vLLM segments and localizes
 
-Starts a Ray of its own (own ports, own token, own temporary folder) and stops all it started.
+The laptop profile reads the sample corpus, the tiny one a synthetic corpus whose pictures have no
+captions. Starts a Ray of its own (own ports, own token, own temporary folder) and stops all it
+started.
 """
 
 from __future__ import annotations
@@ -26,14 +29,19 @@ from typing import Any
 import httpx
 
 from ffr_core.answers import describe_record
+from ffr_core.config import read_toml
+from ffr_core.profile import profile_path
+from ffr_core.records import read_jsonl
 from serve.runtime import free_port
 
-QUERIES: tuple[dict[str, Any], ...] = (
+SAMPLE_QUERIES: tuple[dict[str, Any], ...] = (
     {"query": "who dropped the car keys? 谁掉了车钥匙"},
     {"query": "photo of the score board from when Sunny learned pretzel twisting"},
     {"query": "why was the concreting postponed", "filters": {"participants": ["Abel (crane)"]}},
 )
-"""What the demo asks: a text-only query, one with images in the answer, one with a filter."""
+"""Asked of the sample corpus: text only, with images in the answer, with a filter."""
+READY_SECONDS = 600.0
+"""An engine on two busy cores takes minutes to start."""
 
 
 def main() -> int:
@@ -46,11 +54,16 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         home = out.resolve() / "home"
         shutil.rmtree(home, ignore_errors=True)
+        if profile == "tiny":
+            corpus, queries = synthetic_corpus(home / "corpus")
+        else:
+            corpus = Path(str(resources.files("ffr_core"))) / "data" / "sample"
+            queries = list(SAMPLE_QUERIES)
         ray_url, ray_address = stack.enter_context(own_ray())
-        index_sample(ray_url, home, profile)
+        index_corpus(ray_url, home, profile, corpus)
         os.environ["RAY_ADDRESS"] = ray_address
         url = stack.enter_context(own_service(home, profile))
-        answers = [ask(url, query) for query in QUERIES]
+        answers = [ask(url, query) for query in queries]
         with (out / "answers.jsonl").open("w", encoding="utf-8") as lines:
             lines.writelines(json.dumps(a, ensure_ascii=False) + "\n" for a in answers)
         print(f"\nanswers: {out / 'answers.jsonl'}\npage:    {url}/", flush=True)
@@ -84,16 +97,36 @@ def own_ray() -> Iterator[tuple[str, str]]:
             yield url, f"127.0.0.1:{gcs}"
 
 
-def index_sample(ray_url: str, home: Path, profile: str) -> None:
-    """Submit the index job for the sample corpus and wait for it."""
+def synthetic_corpus(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """Held-out synthetic dialogues, short enough for the tiny model, and three of their queries."""
+    from ffr_core.dataset.synthetic import SynthConfig, write
+
+    step("drawing a synthetic corpus; its pictures have no captions")
+    config = SynthConfig(dialogues=24, seed=5, turns=(6, 16), topics=(2, 3), split="heldout")
+    print(f"   {write(config, folder).as_text().splitlines()[0]}", flush=True)
+    dialogues = list(read_jsonl(folder / "dialogues.jsonl"))
+    asked = []
+    for kind in ("utterance-only", "multi-modal", "image-only"):
+        dialogue, query = next(
+            (d, q) for d in dialogues[len(asked) :] for q in d.queries or () if q.kind == kind
+        )
+        asked.append({"query": query.query})
+        if kind == "image-only":
+            asked[-1]["filters"] = {"has_image": True, "participants": [dialogue.participants[0]]}
+    return folder / "dialogues.jsonl", asked
+
+
+def index_corpus(ray_url: str, home: Path, profile: str, corpus: Path) -> None:
+    """Submit the index job and wait for it; worker pools as the profile's folder says."""
     from ray.job_submission import JobStatus, JobSubmissionClient
 
-    step("indexing the sample corpus (a Ray job)")
-    sample = resources.files("ffr_core") / "data" / "sample"
+    step("indexing the corpus (a Ray job)")
     config = home / "index.toml"
-    home.mkdir(parents=True)
-    lines = {"input": [str(sample)], "home": str(home), "profile": profile}
-    config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items()))
+    home.mkdir(parents=True, exist_ok=True)
+    shipped = profile_path(profile).parent / "index.toml"
+    values = read_toml(shipped) if shipped.is_file() else {}
+    values |= {"input": [str(corpus)], "home": str(home), "profile": profile}
+    config.write_text(as_toml(values))
     client = JobSubmissionClient(ray_url)
     job = client.submit_job(
         entrypoint=f'"{sys.executable}" -m jobs.index_corpus --config "{config}"',
@@ -113,6 +146,16 @@ def index_sample(ray_url: str, home: Path, profile: str) -> None:
     )
 
 
+def as_toml(values: dict[str, Any]) -> str:
+    """Values and tables of values as TOML."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+    for name, table in values.items():
+        if isinstance(table, dict):
+            lines += [f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in table.items())]
+    return "\n".join(lines) + "\n"
+
+
 @contextlib.contextmanager
 def own_service(home: Path, profile: str) -> Iterator[str]:
     """`ffrs serve` as a child process; yields its address."""
@@ -124,13 +167,15 @@ def own_service(home: Path, profile: str) -> Iterator[str]:
     ]
     with own_process(command, Path("demo/serve.log")) as process:
         url = f"http://127.0.0.1:{port}"
-        wait_for(f"{url}/readyz", process, 180, {200})
+        started = time.monotonic()
+        wait_for(f"{url}/readyz", process, READY_SECONDS, {200})
+        print(f"   ready after {time.monotonic() - started:.0f} s", flush=True)
         yield url
 
 
 def ask(url: str, query: dict[str, Any]) -> dict[str, Any]:
     """Send one query, print its answer, return the response."""
-    answer = httpx.post(f"{url}/v1/search", json={**query, "limit": 3}, timeout=60)
+    answer = httpx.post(f"{url}/v1/search", json={**query, "limit": 3}, timeout=150)
     answer.raise_for_status()
     response: dict[str, Any] = answer.json()
     filters = {key: value for key, value in query.get("filters", {}).items() if value}

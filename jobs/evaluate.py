@@ -24,7 +24,7 @@ from ffr_core.metrics import segmentation, selection
 from ffr_core.metrics.bootstrap import f1_of_shares, paired_difference
 from ffr_core.metrics.ranking import RECALL_CUTOFFS, recall_at_k
 from ffr_core.metrics.selection import Counts
-from ffr_core.pipeline import System, write_dialogues
+from ffr_core.pipeline import System, localize_all, write_dialogues
 from ffr_core.profile import (
     Profile,
     build_builder,
@@ -71,7 +71,7 @@ def load_set(path: Path, max_queries: int | None, hide_timestamps: bool) -> Eval
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     dialogues = [dialogue for file in files for dialogue in read_jsonl(file)]
     if hide_timestamps:
-        dialogues = [_without_times(dialogue) for dialogue in dialogues]
+        dialogues = [without_times(dialogue) for dialogue in dialogues]
     asked = [
         (dialogue, query)
         for dialogue in dialogues
@@ -97,9 +97,9 @@ def evaluate_file(
     """Run all parts that the file has gold labels for."""
     data = load_set(path, max_queries, hide_timestamps)
     with tempfile.TemporaryDirectory(prefix="ffrs-eval-") as home:
-        profile = load_profile(profile_name, home)
+        profile = _with_root(load_profile(profile_name, home), path)
         if profile.ocr.enabled:
-            data, profile = _read_pictures(data, profile, path)
+            data, profile = _read_pictures(data, profile)
         plain = build_encoder(profile.encoder)
         encoder = _cached(plain, cache)
         results: dict[str, Any] = {}
@@ -125,28 +125,30 @@ def evaluate_file(
     return results
 
 
-def _read_pictures(data: EvalSet, profile: Profile, path: Path) -> tuple[EvalSet, Profile]:
-    """The set with the text in its pictures, and the profile without the reading.
-
-    Pictures below the folder of the set may be opened.
-    """
-    from ffr_core.ocr import OcrReader
-
+def _with_root(profile: Profile, path: Path) -> Profile:
+    """The profile, with the pictures below the folder of the set readable."""
     folder = path if path.is_dir() else path.parent
     roots = (*profile.images.roots, str(folder.resolve()))
     images = profile.images.model_copy(update={"roots": roots})
+    encoder = profile.encoder
+    if encoder.kind == "fem":
+        encoder = encoder.model_copy(update={"image_roots": (*encoder.image_roots, roots[-1])})
+    return profile.model_copy(update={"images": images, "encoder": encoder})
+
+
+def _read_pictures(data: EvalSet, profile: Profile) -> tuple[EvalSet, Profile]:
+    """The set with the text in its pictures, and the profile without the reading."""
+    from ffr_core.ocr import OcrReader
+
     reader = OcrReader(
-        images=build_image_reader(profile.model_copy(update={"images": images})),
+        images=build_image_reader(profile),
         min_confidence=profile.ocr.min_confidence,
     )
     read = reader.read_all(data.dialogues)
     by_id = {id(old): new for old, new in zip(data.dialogues, read, strict=True)}
     asked = [(by_id[id(dialogue)], query) for dialogue, query in data.asked]
     off = profile.ocr.model_copy(update={"enabled": False})
-    return (
-        EvalSet(dialogues=read, asked=asked),
-        profile.model_copy(update={"images": images, "ocr": off}),
-    )
+    return EvalSet(dialogues=read, asked=asked), profile.model_copy(update={"ocr": off})
 
 
 def _segmentation(
@@ -246,7 +248,8 @@ def _selection(
     localizer = build_localizer(
         profile.localizer, encoder, engine=part_engine(profile, profile.localizer)
     )
-    chosen = [localizer.localize(query.query, d).selection for d, query in data.asked]
+    read = localize_all(localizer, [(query.query, d, None, ()) for d, query in data.asked])
+    chosen = [found.selection for found in read]
     scored, counts_QS = _score_selection(data.asked, chosen)
     compared = {}
     if baseline:
@@ -352,7 +355,8 @@ def _cached(encoder: Encoder, cache: Path | None) -> Encoder:
     return encoder if cache is None else CachedEncoder(encoder, cache)
 
 
-def _without_times(dialogue: Dialogue) -> Dialogue:
+def without_times(dialogue: Dialogue) -> Dialogue:
+    """The dialogue with no time at any turn."""
     turns = tuple(replace(t, timestamp=None, timestamp_text=None) for t in dialogue.turns)
     return replace(dialogue, turns=turns)
 

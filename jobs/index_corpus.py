@@ -24,6 +24,8 @@ from pydantic import Field
 
 from ffr_core.config import Config
 from ffr_core.errors import FfrError
+from ffr_core.operations.config import LogConfig
+from ffr_core.operations.logs import tell
 from ffr_core.profile import data_home, load_profile, remember_root
 from jobs.index_stages import (
     BuildStage,
@@ -105,10 +107,11 @@ def run(config: IndexJobConfig, dry_run: bool = False) -> dict[str, Any]:
     with ray_session():
         recipe = with_models(config, describe_models, profile)
         owners = _start_owners(config, profile, recipe.encoder_fingerprint, recipe.dim)
-        rows = _pipeline(config, profile, recipe.text, owners, sources, dry_run)
+        rows = pipeline(config, profile, recipe.text, owners, sources, dry_run)
         sample: list[Any] = []
         report = Path(config.report) if config.report else home / "runs" / "index"
-        summary = _collect(_sampled(rows, sample), sources, report, started, dry_run)
+        logs = LogConfig.model_validate(profile["logs"])
+        summary = _collect(_sampled(rows, sample), sources, report, started, dry_run, logs)
         if dry_run:
             summary["estimate"] = _estimate(profile, sample, summary["turns"], config)
         _close(owners)
@@ -175,14 +178,26 @@ def _start_owners(
     return owners
 
 
-def _pipeline(
+def pipeline(
     config: IndexJobConfig,
     profile: dict[str, Any],
     recipe: str,
     owners: list[Any],
     sources: list[Source],
     dry_run: bool,
+    wrap: Callable[[Any], Any] = lambda stage: stage,
 ) -> Iterator[dict[str, Any]]:
+    """Finished rows of all stages.
+
+    Args:
+        config: Pools and sizes.
+        profile: Models.
+        recipe: Text of the fingerprints.
+        owners: Actors with the methods of `IndexOwner`.
+        sources: What is read.
+        dry_run: Stop before the models.
+        wrap: Replaces a stage, an object or an actor class, by another one (a benchmark).
+    """
     import ray
 
     # Set here because importing ray.data sets its own levels; it announces each data set.
@@ -197,11 +212,11 @@ def _pipeline(
         override_num_blocks=len(sources),
     )
     rows = rows.map_batches(
-        ReadStage(max_bytes=config.max_record_bytes, s3_endpoint=None),
+        wrap(ReadStage(max_bytes=config.max_record_bytes, s3_endpoint=None)),
         batch_size=1,
         num_cpus=0.25,
     ).map_batches(
-        PrepareStage(profile=profile, recipe=recipe, owners=owners, restore=config.restore),
+        wrap(PrepareStage(profile=profile, recipe=recipe, owners=owners, restore=config.restore)),
         batch_size=64,
         num_cpus=0.25,
     )
@@ -214,7 +229,7 @@ def _pipeline(
         watched = profile["segmenter"]["kind"] == "vlm"
         for stage, pool in pools:
             rows = rows.map_batches(
-                stage,
+                wrap(stage),
                 fn_constructor_args=(profile, owners if watched else (), pool.batch_tokens),
                 batch_size=pool.batch,
                 num_cpus=pool.cpus,
@@ -223,7 +238,7 @@ def _pipeline(
                     min_size=pool.min_workers, max_size=pool.max_workers
                 ),
             )
-        rows = rows.map_batches(WriteStage(owners=owners), batch_size=16, num_cpus=0.25)
+        rows = rows.map_batches(wrap(WriteStage(owners=owners)), batch_size=16, num_cpus=0.25)
     for batch in rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
         yield from rows_of(batch)
 
@@ -234,6 +249,7 @@ def _collect(
     report: Path,
     started: float,
     dry_run: bool,
+    logs: LogConfig,
 ) -> dict[str, Any]:
     """Count finished rows, write dead letters as they come, print progress."""
     report.mkdir(parents=True, exist_ok=True)
@@ -255,7 +271,7 @@ def _collect(
                 letters.write(json.dumps(letter, ensure_ascii=False) + "\n")
             if time.monotonic() - printed > 5:
                 printed = time.monotonic()
-                _print_progress(counts, counts["consumed"] / total, printed - started)
+                _tell_progress(logs, counts, counts["consumed"] / total, printed - started)
     seconds = time.monotonic() - started
     return {
         "read": counts["read"],
@@ -289,15 +305,15 @@ def _letters(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**place, "reason": "bad_image", "image_id": int(image_id), "message": message}
 
 
-def _print_progress(counts: Counter[str], share: float, seconds: float) -> None:
+def _tell_progress(logs: LogConfig, counts: Counter[str], share: float, seconds: float) -> None:
     share = min(1.0, max(share, 1e-9))
-    print(
+    text = (
         f"{share:6.1%}  {counts['read']} dialogues  {counts['read'] / seconds:.1f} dialogues/s"
         f"  {counts['fragments'] / seconds:.1f} fragments/s"
         f"  {counts['turns'] / seconds:.0f} turns/s  {counts['tokens'] / seconds:.0f} tokens/s"
-        f"  ETA {math.ceil(seconds * (1 - share) / share)} s",
-        flush=True,
+        f"  ETA {math.ceil(seconds * (1 - share) / share)} s"
     )
+    tell(logs, "index", text, {"share": round(share, 4), "seconds": round(seconds, 1), **counts})
 
 
 def _close(owners: list[Any]) -> None:

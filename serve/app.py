@@ -21,6 +21,7 @@ from ffr_core.errors import ConfigError, ForbiddenError
 from ffr_core.profile import Profile, load_profile
 from serve.auth import KeyRing
 from serve.runtime import check_port, free_port, is_loopback, ray_session
+from serve.tracing import tracing_config
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -150,6 +151,7 @@ def running(profile: Profile, host: str, port: int, keys: Path | None) -> Iterat
         proxy_location="HeadOnly",
         http_options={"host": host, "port": port},
         logging_config=QUIET,
+        tracing_config=tracing_config(),
     )
     try:
         try:

@@ -38,7 +38,7 @@ class KeyEntry(Config):
     """One `[[keys]]` entry."""
 
     name: str = ""
-    """For people who read the file."""
+    """For people who read the file, and for the audit log."""
     tenant: str = Field(min_length=1, max_length=200)
     """Whose dialogues the key opens."""
     scopes: tuple[Scope, ...] = Field(min_length=1)
@@ -64,9 +64,11 @@ class Principal:
     scopes: frozenset[str]
     image_roots: tuple[str, ...] | None = None
     """Places that images of added dialogues may come from; None: all that the profile allows."""
+    name: str = ""
+    """Of the key, for the audit log."""
 
 
-LOCAL = Principal(tenant="default", scopes=frozenset(SCOPES))
+LOCAL = Principal(tenant="default", scopes=frozenset(SCOPES), name="local")
 """The caller of a service without keys: somebody on this machine."""
 
 
@@ -125,7 +127,12 @@ def _entries(path: Path) -> tuple[tuple[bytes, Principal], ...]:
 def _principal(entry: KeyEntry, several: bool) -> Principal:
     """Where tenants share the profile's roots, none may point at the others' pictures."""
     roots = () if several and entry.image_roots is None else entry.image_roots
-    return Principal(tenant=entry.tenant, scopes=frozenset(entry.scopes), image_roots=roots)
+    return Principal(
+        tenant=entry.tenant,
+        scopes=frozenset(entry.scopes),
+        image_roots=roots,
+        name=entry.name,
+    )
 
 
 def new_key() -> tuple[str, str]:

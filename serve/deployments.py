@@ -18,6 +18,7 @@ from ray.serve.handle import DeploymentHandle
 
 from ffr_core.engine.lazy import engine_died, engine_fingerprint
 from ffr_core.generation import Completion, GenerationRequest
+from ffr_core.operations.logs import setup_logs
 from ffr_core.profile import Profile, build_image_reader
 from ffr_core.types import Localization
 from serve.auth import KeyRing
@@ -26,6 +27,7 @@ from serve.gateway import Gateway
 from serve.remote import RemoteLocalizer, RemoteOwner
 from serve.remote_engine import Pending, RemoteEngine
 from serve.routing import ROUTER
+from serve.tracing import log_facts
 from serve.versions import AdapterVersion, localizer_engine
 from serve.web_app import create_app
 from serve.workers import Group, IndexWorker, LocalizeWorker, Returned
@@ -42,6 +44,7 @@ class Owner(IndexWorker):
 
     def __init__(self, profile: dict[str, Any], segmenter: DeploymentHandle | None = None) -> None:
         parsed = Profile.model_validate(profile)
+        setup_logs(parsed.logs, OWNER, log_facts)
         super().__init__(parsed, _remote_engine(parsed, segmenter))
 
     def __del__(self) -> None:
@@ -54,18 +57,26 @@ class Localizer(LocalizeWorker):
     """A localizer without an engine as a deployment."""
 
     def __init__(self, profile: dict[str, Any]) -> None:
-        super().__init__(Profile.model_validate(profile))
+        parsed = Profile.model_validate(profile)
+        setup_logs(parsed.logs, LOCALIZER, log_facts)
+        super().__init__(parsed)
 
 
 class EngineReplica:
     """A localizer with an engine as a deployment; a process whose engine died ends at once."""
 
     async def __init__(self, profile: dict[str, Any]) -> None:  # type: ignore[misc]
-        self._worker = await EngineLocalizer.open(Profile.model_validate(profile), end_process)
+        parsed = Profile.model_validate(profile)
+        setup_logs(parsed.logs, LOCALIZER, log_facts)
+        self._worker = await EngineLocalizer.open(parsed, end_process)
 
     async def localize(self, group: Group) -> list[Localization | None]:
         """Read candidates."""
         return await self._worker.localize(group)
+
+    async def ready(self) -> bool:
+        """Whether this process answers."""
+        return True
 
     async def generate(self, request: GenerationRequest) -> Completion:
         """Answer a request of the boundary model."""
@@ -77,8 +88,12 @@ class EngineReplica:
 
     async def state(self) -> dict[str, Any]:
         """What this process has done and holds."""
-        counts = dict(self._worker.counts)
-        return {"pid": os.getpid(), "versions": self._worker.versions, "counts": counts}
+        return {
+            "pid": os.getpid(),
+            "versions": self._worker.versions,
+            "counts": dict(self._worker.counts),
+            "tokens": dict(self._worker.tokens),
+        }
 
     async def __del__(self) -> None:
         """Serve calls this when the replica is asked to stop."""
@@ -91,6 +106,7 @@ class SegmenterReplica:
 
     async def __init__(self, profile: dict[str, Any]) -> None:  # type: ignore[misc]
         parsed = Profile.model_validate(profile)
+        setup_logs(parsed.logs, SEGMENTER, log_facts)
         assert parsed.segmenter.engine is not None or parsed.engine is not None
         config = parsed.segmenter.engine or parsed.engine
         self._worker = await EngineWorker.start(config, parsed)
@@ -145,10 +161,16 @@ class Ingress:
         localizer: DeploymentHandle,
     ) -> None:
         parsed = Profile.model_validate(profile)
+        setup_logs(parsed.logs, INGRESS, log_facts)
         config = parsed.serve
         remote = RemoteLocalizer(localizer, config.retry_after, runs_engine(parsed))
         self._gateway = Gateway(
-            parsed, RemoteOwner(owner, config.retry_after), remote.localize, secret, remote.load
+            parsed,
+            RemoteOwner(owner, config.retry_after),
+            remote.localize,
+            secret,
+            remote.load,
+            remote.ready,
         )
         self._keys = KeyRing(keys) if keys else None
         if config.metrics_port:

@@ -23,6 +23,7 @@ from ffr_core.recent import Recent
 from ffr_core.types import Candidate, Dialogue, Localization, Turn
 from serve.adapters import LoadedVersions
 from serve.problems import log_failure
+from serve.tracing import span
 from serve.versions import AdapterVersion, localizer_engine, profile_version
 from serve.workers import Group, Returned, guarded_async
 
@@ -31,13 +32,49 @@ REMEMBERED = 10_000
 WARM_UP = (("where is the dog?", "Look, a dog!"), ("狗在哪里？", "看，一只狗！"))
 
 
+class CountedEngine:
+    """`AsyncEngine` that adds the tokens of another one to counters."""
+
+    def __init__(self, engine: AsyncEngine, counts: Counter[str]) -> None:
+        """Wrap a started engine."""
+        self._engine, self._counts = engine, counts
+
+    @property
+    def fingerprint(self) -> str:
+        """As in `Engine`."""
+        return self._engine.fingerprint
+
+    async def generate(self, request: GenerationRequest) -> Completion:
+        """Answer and count."""
+        answer = await self._engine.generate(request)
+        self._counts.update(
+            prompt=answer.num_prompt_tokens,
+            cached=answer.num_cached_tokens,
+            output=len(answer.token_ids),
+        )
+        return answer
+
+    async def load_adapter(self, name: str, path: str) -> None:
+        """As in `Engine`."""
+        await self._engine.load_adapter(name, path)
+
+    async def unload_adapter(self, name: str) -> None:
+        """As in `Engine`."""
+        await self._engine.unload_adapter(name)
+
+    async def close(self) -> None:
+        """As in `Engine`."""
+        await self._engine.close()
+
+
 class EngineWorker:
     """One engine and the requests that reach it."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         """Take a started engine."""
-        self.engine = engine
         self.counts: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
+        self.engine = CountedEngine(engine, self.tokens)
 
     @classmethod
     async def start(cls, config: EngineConfig, profile: Profile) -> EngineWorker:
@@ -130,7 +167,8 @@ class EngineLocalizer(EngineWorker):
                     self._payloads.get, group.tenant, candidate.payload
                 )
                 turn_ids = candidate.fragment.turn_ids
-                found = await self._read(version, name, group.query, dialogue, turn_ids)
+                with span("read candidate", turns=len(turn_ids)):
+                    found = await self._read(version, name, group.query, dialogue, turn_ids)
         except asyncio.CancelledError:
             self.counts["canceled"] += 1
             raise

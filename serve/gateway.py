@@ -67,6 +67,7 @@ class Gateway:
         localize: Callable[[Group], Awaitable[list[Localization | None]]],
         secret: bytes,
         load: LoadCall | None = None,
+        localizer_ready: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         """Join the parts.
 
@@ -76,12 +77,14 @@ class Gateway:
             localize: Reads one group of candidates.
             secret: Signs image addresses; the same in all processes of one service.
             load: Loads an adapter version everywhere, for a localizer that runs a model.
+            localizer_ready: Answers once a localizer process is warm; asked until it was.
         """
         self.profile, self.config = profile, profile.serve
         self.metrics = Metrics()
         self.load = Load()
         self.signer = UrlSigner(secret, self.config.image_url_lifetime)
         self._owner, self._load_version = owner, load
+        self._localizer_ready, self._warm = localizer_ready, localizer_ready is None
         self._versions = _open_versions(profile)
         self._images = build_image_reader(profile)
         self._decoders = asyncio.Semaphore(DECODERS)
@@ -238,11 +241,17 @@ class Gateway:
             await asyncio.sleep(0.05)
 
     async def ready(self) -> bool:
-        """Whether the index answers within a few seconds; not while this process stops."""
+        """Whether the index answers within a few seconds; not while this process stops.
+
+        Not before a localizer process was warm once: an engine takes longer to start.
+        """
         if self.load.draining:
             return False
         async with asyncio.timeout(READY_TIMEOUT):
-            return await self._owner.ready()
+            if not self._warm:
+                assert self._localizer_ready is not None
+                self._warm = await self._localizer_ready()
+            return self._warm and await self._owner.ready()
 
     async def _recall(
         self, tenant: str, query: str, filters: Filters, num_candidates: int

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from serve.audit import note
 from serve.auth import Principal, Scope
 from serve.gateway import Gateway
 from serve.guards import missing_key
@@ -47,6 +48,7 @@ async def read_page(
         raise Problem(422, f"limit {limit} is too many; use 1 to {gateway.config.max_page}")
     dialogue = await gateway.dialogue(tenant, dialogue_id)
     num_turns = len(dialogue.turns)
+    note(request, dialogue_ids=[dialogue_id])
     for name, turn_id in (("around", around), ("start", start)):
         if turn_id is not None and turn_id >= num_turns:
             raise Problem(
@@ -84,6 +86,7 @@ def add_images(router: APIRouter, gateway: Gateway) -> None:
             return JSONResponse(page)
         number = int(image_id)
         tenant = _image_tenant(gateway, request, dialogue_id, number, (t, e, s))
+        note(request, dialogue_ids=[dialogue_id], image_id=number, tenant=tenant)
         data = await gateway.image(tenant, dialogue_id, number)
         headers = {"cache-control": f"private, max-age={gateway.config.image_url_lifetime}"}
         return Response(data, media_type="image/jpeg", headers=headers)

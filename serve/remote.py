@@ -73,6 +73,11 @@ class RemoteLocalizer:
             )
         return finish(handle.localize.remote(group), self._retry_after)
 
+    async def ready(self) -> bool:
+        """Answer; waits for a process while there is none."""
+        ready: bool = await finish(self._handle.ready.remote(), self._retry_after)
+        return ready
+
     async def load(self, version: AdapterVersion) -> list[Returned[list[str]]]:
         """Load a version in every process; one that ends meanwhile does not count."""
         answers = await self._handle.broadcast("load_version", version).results_async(

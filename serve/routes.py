@@ -11,6 +11,7 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from serve.administration import add_administration
+from serve.audit import note
 from serve.gateway import Gateway
 from serve.problems import problem_of
 from serve.reading import DialogueId, add_images, caller, read_page
@@ -68,11 +69,12 @@ def _add_search(router: APIRouter, gateway: Gateway) -> None:
             pass
         gateway.metrics.searches.labels("partial" if progress.partial else "complete").inc()
         gateway.count_candidates(progress)
+        best = progress.ranked(limit)
+        note(request, dialogue_ids=[found.dialogue.dialogue_id for found in best])
+        note(request, candidates=progress.read)
         return {
             **_summary(plan, progress),
-            "dialogues": [
-                gateway.found_record(plan.tenant, found) for found in progress.ranked(limit)
-            ],
+            "dialogues": [gateway.found_record(plan.tenant, found) for found in best],
         }
 
     @router.post(
@@ -85,7 +87,7 @@ def _add_search(router: APIRouter, gateway: Gateway) -> None:
         """The same search as server-sent events, each dialogue as soon as it is read."""
         plan, limit = prepare(request, body)
         return StreamingResponse(
-            _events(gateway, plan, limit),
+            _events(gateway, request, plan, limit),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
@@ -98,12 +100,15 @@ STREAM = (
 )
 
 
-async def _events(gateway: Gateway, plan: SearchPlan, limit: int) -> AsyncIterator[str]:
+async def _events(
+    gateway: Gateway, request: Request, plan: SearchPlan, limit: int
+) -> AsyncIterator[str]:
     progress = Progress()
     outcome = "broken_off"
     events = gateway.searcher.run(plan, progress)
     try:
         async for found in events:
+            note(request, dialogue_ids=[found.dialogue.dialogue_id])
             yield sse("dialogue", gateway.found_record(plan.tenant, found))
         outcome = "partial" if progress.partial else "complete"
         yield sse(
@@ -119,6 +124,7 @@ async def _events(gateway: Gateway, plan: SearchPlan, limit: int) -> AsyncIterat
     finally:
         gateway.metrics.searches.labels(outcome).inc()
         gateway.count_candidates(progress)
+        note(request, candidates=progress.read)
         await events.aclose()
 
 
@@ -148,7 +154,10 @@ def _add_dialogues(router: APIRouter, gateway: Gateway) -> None:
         restore: Annotated[bool, Query(description="Bring a deleted dialogue back.")] = False,
     ) -> dict[str, Any]:
         """Add one dialogue or replace the one of that id: 201 when it is new, else 200."""
-        added = await gateway.add(caller(request, "write"), body.model_dump(), restore)
+        principal = caller(request, "write")
+        note(request, dialogue_ids=[body.dialogue_id])
+        added = await gateway.add(principal, body.model_dump(), restore)
+        note(request, change=added.change)
         response.status_code = 201 if added.change == "indexed" else 200
         return {"dialogue_id": body.dialogue_id, **asdict(added)}
 
@@ -169,5 +178,6 @@ def _add_dialogues(router: APIRouter, gateway: Gateway) -> None:
     async def delete(request: Request, dialogue_id: DialogueId) -> dict[str, Any]:
         """Remove a dialogue from index and storage; adding it again needs `restore=true`."""
         tenant = caller(request, "write").tenant
+        note(request, dialogue_ids=[dialogue_id])
         await gateway.delete(tenant, dialogue_id)
         return {"dialogue_id": dialogue_id, "deleted": True}

@@ -13,11 +13,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ffr_core.aggregation import rank_answers
+from ffr_core.aggregation import rank_answers, weigh
 from ffr_core.errors import NotFoundError
-from ffr_core.pipeline import aggregate, weigh
+from ffr_core.pipeline import aggregate
 from ffr_core.types import Candidate, Dialogue, DialogueAnswer, Filters, Localization
 from serve.problems import Problem, log_failure
+from serve.tracing import span
 from serve.versions import AdapterVersion
 from serve.workers import Group, Recall
 
@@ -100,7 +101,10 @@ class Searcher:
         deadline = loop.time() + self.search_timeout
         async with asyncio.timeout_at(deadline):
             progress.adapter = await self.version()
-            recall = await self.recall(plan.tenant, plan.query, plan.filters, plan.num_candidates)
+            with span("recall", wanted=plan.num_candidates):
+                recall = await self.recall(
+                    plan.tenant, plan.query, plan.filters, plan.num_candidates
+                )
         groups = make_groups(recall.candidates, self.group_size)
         waiting = {name: 0 for name in dict.fromkeys(c.dialogue_id for c in recall.candidates)}
         for group in groups:
@@ -108,7 +112,7 @@ class Searcher:
                 waiting[name] += 1
         read: dict[str, list[tuple[Candidate, Localization]]] = {name: [] for name in waiting}
         tasks = [
-            asyncio.create_task(self._group(plan, recall, group, deadline, progress))
+            asyncio.create_task(self._traced_group(plan, recall, group, deadline, progress))
             for group in groups
         ]
         try:
@@ -146,12 +150,24 @@ class Searcher:
             progress.partial = True
             return None
         same = [(c, found) for c, found in read if c.payload == first.payload]
-        answers = aggregate(same, {first.dialogue_id: dialogue}, self.min_relevance)
+        with span("aggregate", fragments=len(same)):
+            answers = aggregate(same, {first.dialogue_id: dialogue}, self.min_relevance)
         if not answers:
             return None
         found = Found(answer=answers[0], dialogue=dialogue)
         progress.found[first.dialogue_id] = found
         return found
+
+    async def _traced_group(
+        self,
+        plan: SearchPlan,
+        recall: Recall,
+        group: Sequence[Candidate],
+        deadline: float,
+        progress: Progress,
+    ) -> tuple[Sequence[Candidate], list[Localization | None]]:
+        with span("localize", candidates=len(group)):
+            return await self._group(plan, recall, group, deadline, progress)
 
     async def _group(
         self,

@@ -13,11 +13,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers
 
+from serve.audit import AuditLog, AuditTrail
 from serve.auth import LOCAL, KeyRing, Principal
 from serve.gateway import Gateway
 from serve.guards import Guard, GuardRules
 from serve.problems import Problem, install_handlers
 from serve.routes import build_router
+from serve.tracing import Traced
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -63,6 +65,10 @@ def create_app(gateway: Gateway, keys: KeyRing | None) -> FastAPI:
     )
     app.add_middleware(Guard, rules=rules)
     app.add_middleware(Watch, gateway=gateway)
+    app.add_middleware(Traced)
+    audit = AuditLog(config.audit)
+    if audit.on:
+        app.add_middleware(AuditTrail, log=audit)
     return app
 
 

@@ -7,6 +7,7 @@ person's words.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -33,6 +34,7 @@ from ffr_core.profile import (
 from ffr_core.types import Candidate, Dialogue, Filters, Header, IndexStats, Localization, Turn
 from serve.caching import PrimedEncoder
 from serve.problems import DeletedError, log_failure
+from serve.tracing import span
 from serve.versions import AdapterVersion
 
 if TYPE_CHECKING:
@@ -87,8 +89,10 @@ class IndexWorker:
 
         def work() -> Recall:
             text = check_query(query)
-            vector_D = self._builder.encoder.encode_queries([text])[0]
-            found = self._index.search(tenant, vector_D, text, filters, num_candidates)
+            with span("encode query"):
+                vector_D = self._builder.encoder.encode_queries([text])[0]
+            with span("search index"):
+                found = self._index.search(tenant, vector_D, text, filters, num_candidates)
             return Recall(vector_D=vector_D, candidates=found)
 
         return await self._run(work)
@@ -140,7 +144,7 @@ class IndexWorker:
         self._index.close()
 
     async def _run(self, work: Callable[[], T]) -> Returned[T]:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _guarded, work)
+        return await in_thread(self._threads, _guarded, work)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -172,6 +176,10 @@ class LocalizeWorker:
             turn = Turn(turn_id=0, speaker="?", text=text)
             self._localizer.localize(text, Dialogue(dialogue_id="warm up", turns=(turn,)))
 
+    async def ready(self) -> bool:
+        """Whether this process answers."""
+        return True
+
     async def localize(self, group: Group) -> list[Localization | None]:
         """One result a candidate; None for one that failed or took too long.
 
@@ -185,12 +193,18 @@ class LocalizeWorker:
             dialogue = self._payloads.get(group.tenant, candidate.payload)
             return localize_candidate(self._localizer, group.query, dialogue, candidate)
 
-        loop = asyncio.get_running_loop()
-        running = loop.run_in_executor(self._threads, _guarded_all, work)
+        running = in_thread(self._threads, _guarded_all, work)
         try:
-            return await asyncio.wait_for(running, self._timeout)
+            with span("read candidate", turns=len(candidate.fragment.turn_ids)):
+                return await asyncio.wait_for(running, self._timeout)
         except TimeoutError:
             return None
+
+
+def in_thread(pool: ThreadPoolExecutor, call: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+    """Run in a pool and keep the caller's context: its trace and request id."""
+    context = contextvars.copy_context()
+    return asyncio.get_running_loop().run_in_executor(pool, context.run, call, *args)
 
 
 def _guarded(work: Callable[[], T]) -> Returned[T]:

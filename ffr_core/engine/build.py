@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from typing import Any
 
@@ -15,18 +16,26 @@ _LOCK = threading.Lock()
 
 
 def shared_engine(config: EngineConfig, images: ImageReader) -> Engine:
-    """Start the engine, or return the one that this process runs for the same settings."""
+    """Start the engine, or return the one that this process runs for the same settings.
+
+    It ends with the process at the latest: an engine of vLLM that nobody closes keeps a finished
+    program from ending.
+    """
     key = "\n".join(
         [config.model_dump_json(), images.limits.model_dump_json(), str(images.s3_endpoint)]
     )
     with _LOCK:
         if key not in _ENGINES:
             _ENGINES[key] = build_engine(config, images)
+            # What is registered last runs first: before vLLM's own clean-up, which kills.
+            atexit.unregister(close_shared_engines)
+            atexit.register(close_shared_engines)
         return _ENGINES[key]
 
 
 def close_shared_engines() -> None:
     """End all engines of `shared_engine`; the next call starts a new one."""
+    atexit.unregister(close_shared_engines)
     with _LOCK:
         for engine in _ENGINES.values():
             engine.close()

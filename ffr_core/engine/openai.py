@@ -234,7 +234,9 @@ def read_answer(request: GenerationRequest, answer: Any) -> Completion:
         raise InputError(
             f"the server's answer {answer!r:.200} is not a chat completion; check the URL"
         ) from error
-    if request.grammar is not None and re.fullmatch(request.grammar, text) is None:
+    cut_off = choice.get("finish_reason") == "length"
+    # A text that was cut off is a beginning of what the grammar admits.
+    if request.grammar and not cut_off and re.fullmatch(request.grammar, text) is None:
         raise InputError(
             f"the server's answer {text!r:.80} does not match the grammar; it may not support"
             " structured_outputs, leave the grammar out"
@@ -244,7 +246,7 @@ def read_answer(request: GenerationRequest, answer: Any) -> Completion:
         text=text,
         logprobs=logprobs,
         token_texts=tuple(str(entry.get("token", "")) for entry in entries),
-        finish_reason="length" if choice.get("finish_reason") == "length" else "stop",
+        finish_reason="length" if cut_off else "stop",
         num_prompt_tokens=num_prompt_tokens,
     )
 

@@ -77,6 +77,7 @@ class AsyncVllmEngine:
 
         on_cpu = not torch.cuda.is_available()
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         for key, value in CPU_SETTINGS.items() if on_cpu else ():
             os.environ.setdefault(key, value)
         from vllm import AsyncEngineArgs
@@ -171,9 +172,23 @@ class AsyncVllmEngine:
         del self._adapters[name]
         await self._llm.remove_lora(lora.lora_int_id)
 
+    async def forget_prefixes(self) -> None:
+        """Empty the cache of prompt beginnings, such as before something is timed cold."""
+        await self._llm.reset_prefix_cache()
+        await self._llm.reset_mm_cache()
+
     async def close(self) -> None:
         """End the engine's processes."""
-        await asyncio.to_thread(self._llm.shutdown)
+        await asyncio.to_thread(self.shut_down)
+
+    def shut_down(self) -> None:
+        """As `close`, from any thread but that of the event loop."""
+        from vllm.utils.async_utils import cancel_task_threadsafe
+
+        # Else it reports the end of the engine's process as an error.
+        if self._llm.output_handler is not None:
+            cancel_task_threadsafe(self._llm.output_handler)
+        self._llm.shutdown()
 
     def _find_adapter(self, name: str | None) -> Any:
         if name is not None and name not in self._adapters:
@@ -232,6 +247,7 @@ class AsyncVllmEngine:
             token_texts=self.encoder.token_texts(ids),
             finish_reason="stop" if stopped else "length",
             num_prompt_tokens=len(final.prompt_token_ids),
+            num_cached_tokens=final.num_cached_tokens or 0,
         )
 
 
@@ -270,9 +286,13 @@ class VllmEngine:
         """As in `Engine`."""
         self.submit(self.engine.unload_adapter(name)).result()
 
+    def forget_prefixes(self) -> None:
+        """As in `AsyncVllmEngine`."""
+        self.submit(self.engine.forget_prefixes()).result()
+
     def close(self) -> None:
-        """End the engine's processes and the thread."""
-        self.submit(self.engine.close()).result()
+        """End the engine's processes and the thread; also while the interpreter ends."""
+        self.engine.shut_down()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
 

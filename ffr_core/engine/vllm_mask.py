@@ -37,6 +37,10 @@ class OutputMask(LogitsProcessor):  # type: ignore[misc, unused-ignore]
 
     def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool) -> None:
         self._model_config, self._device = vllm_config.model_config, device
+        if str(device).startswith("cpu"):
+            from ffr_core.engine import vllm_lora
+
+            vllm_lora.install()
         self._requests: dict[int, _Masked] = {}
         self._compiler: Any = None
         self._spelling_ids: list[int] = []

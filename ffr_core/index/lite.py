@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import socket
+import subprocess
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, distribution
@@ -21,6 +22,7 @@ from typing import IO, Any
 
 from ffr_core.errors import BusyError, ConfigError, FfrError
 
+_LAST_WAIT = 60.0
 _LITE_NAME = re.compile(r"[A-Za-z0-9._-]{1,33}\.db")
 
 
@@ -74,10 +76,20 @@ def start_child(path: Path, timeout: float) -> None:
 
 
 def release_child(path: Path) -> None:
-    """End the child of a file, if there is one."""
+    """End the child of a file, if there is one.
+
+    The library gives a child that it killed three seconds to go; on a busy machine it gets
+    `_LAST_WAIT` more.
+    """
     manager = _manager()
     key = str(path.absolute().resolve())
-    if key in manager._servers:
+    if key not in manager._servers:
+        return
+    child = manager._servers[key]._p
+    try:
+        manager.release_server(key)
+    except subprocess.TimeoutExpired:
+        child.wait(timeout=_LAST_WAIT)
         manager.release_server(key)
 
 

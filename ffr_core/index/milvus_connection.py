@@ -84,6 +84,16 @@ class Connection:
         with self._context(f"looking for {collection}"):
             return bool(self.client.has_collection(collection, timeout=self.timeout))
 
+    def names(self) -> list[str]:
+        """Names of all collections, ours and others, sorted."""
+        with self._context("listing collections"):
+            return sorted(self.client.list_collections(timeout=self.timeout))
+
+    def load(self, collection: str) -> None:
+        """Make a collection that exists searchable; needed after every connect."""
+        with self._context(f"opening {collection}"):
+            self.client.load_collection(collection, timeout=self.timeout)
+
     def ensure(self, collection: str, schema: Any, indexes: Any) -> None:
         """Create what is missing of a collection and make it searchable.
 
@@ -157,8 +167,10 @@ class Connection:
             found.update((row["id"], row) for row in rows)
         return found
 
-    def scan(self, collection: str, expression: str, fields: list[str]) -> Iterator[dict[str, Any]]:
-        """All rows that an expression selects, by ascending primary key, however many."""
+    def scan(
+        self, collection: str, expression: str, fields: list[str], page: int = _PAGE
+    ) -> Iterator[dict[str, Any]]:
+        """All rows that an expression selects, by ascending primary key, `page` at a time."""
         last = ""
         while True:
             with self._context(f"reading {collection}"):
@@ -166,12 +178,12 @@ class Connection:
                     collection,
                     filter=both(expression, f"id > {quoted([last])[1:-1]}"),
                     output_fields=["id", *fields],
-                    limit=_PAGE,
+                    limit=page,
                     timeout=self.timeout,
                     consistency_level="Strong",
                 )
             yield from rows
-            if len(rows) < _PAGE:
+            if len(rows) < page:
                 return
             last = max(row["id"] for row in rows)
 

@@ -50,9 +50,11 @@ class Layout:
 
     def collection(self, kind: str, tenant: str) -> str:
         """Name of the collection that holds one kind of a tenant's rows."""
-        if self.shared:
-            return f"{self.prefix}_{kind}"
-        return f"{self.prefix}_{tenant_key(tenant)}_{kind}"
+        return self.collection_of_key(kind, tenant_key(tenant))
+
+    def collection_of_key(self, kind: str, tenant: str) -> str:
+        """As `collection`, from a tenant's key instead of its name."""
+        return f"{self.prefix}_{kind}" if self.shared else f"{self.prefix}_{tenant}_{kind}"
 
     def scope(self, tenant: str) -> str:
         """Expression that selects the tenant's rows in its collections; empty: all are its."""

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from ffr_core.errors import NotFoundError
 from ffr_core.index.keys import dialogue_key, tenant_key
@@ -14,11 +15,15 @@ from ffr_core.recent import Recent
 from ffr_core.records import content_hash, dialogue_from_record, record_from_dialogue
 from ffr_core.types import Dialogue
 
+PAYLOADS = "payloads/"
+"""Start of all keys in the storage."""
 _NAME = re.compile(r"[0-9a-f]{32}/[0-9a-f]{64}")
 
 
 class PayloadStore:
     """What a search shows: turns, title and language. Gold labels are not kept.
+
+    A dialogue without any timestamp also keeps the time of its first `put`, for retention.
 
     A payload's name is `dialogue key/content hash`. It is written before the rows that point to it;
     older contents of the dialogue are removed after, so a header never points to nothing.
@@ -52,9 +57,26 @@ class PayloadStore:
         record = record_from_dialogue(dialogue)
         record.pop("fragments", None)
         record.pop("queries", None)
+        if not any(turn.timestamp for turn in dialogue.turns):
+            first = self.indexed_at(tenant, name) or datetime.now(UTC)
+            record["indexed_at"] = first.isoformat()
         data = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
         self._storage.write(_key(tenant, name), zstandard.ZstdCompressor().compress(data))
         return name
+
+    def indexed_at(self, tenant: str, name: str) -> datetime | None:
+        """When a dialogue without any timestamp was first stored with this content.
+
+        None for a dialogue that has timestamps, that is not there, or whose time is not known.
+        """
+        import zstandard
+
+        try:
+            data = self._storage.read(payload_key(tenant_key(tenant), name))
+        except NotFoundError:
+            return None
+        stored = json.loads(zstandard.ZstdDecompressor().decompress(data)).get("indexed_at")
+        return None if stored is None else datetime.fromisoformat(stored)
 
     def get(self, tenant: str, name: str) -> Dialogue:
         """Read a dialogue back; NotFoundError when this tenant has none of that name."""
@@ -82,7 +104,8 @@ class PayloadStore:
 
     def delete(self, tenant: str, dialogue_id: str) -> None:
         """Remove every content of a dialogue."""
-        for key in self._storage.list(f"{_folder(tenant, dialogue_key(tenant, dialogue_id))}/"):
+        folder = _folder(tenant_key(tenant), dialogue_key(tenant, dialogue_id))
+        for key in self._storage.list(f"{folder}/"):
             self._remove(tenant, key)
 
     def _remove(self, tenant: str, key: str) -> None:
@@ -91,14 +114,23 @@ class PayloadStore:
         self._cache.drop(lambda key, _: key == (tenant, name))
 
 
-def _folder(tenant: str, key: str) -> str:
-    return f"payloads/{tenant_key(tenant)}/{key[:2]}/{key}"
+def payload_key(tenant: str, name: str) -> str:
+    """Where a payload lies in the storage, from the key of its tenant.
 
-
-def _key(tenant: str, name: str) -> str:
+    Raises:
+        NotFoundError: The name is not one that `put` returns.
+    """
     if not _NAME.fullmatch(name):
         raise NotFoundError(
             f"no dialogue is stored as {name[:120]!r}; a name is a dialogue key and a content hash"
         )
     key, _, digest = name.partition("/")
     return f"{_folder(tenant, key)}/{digest}.json.zst"
+
+
+def _folder(tenant: str, key: str) -> str:
+    return f"{PAYLOADS}{tenant}/{key[:2]}/{key}"
+
+
+def _key(tenant: str, name: str) -> str:
+    return payload_key(tenant_key(tenant), name)

@@ -84,12 +84,14 @@ class EmbeddingLocalizer:
             form, dialogue, dict(zip(ids, turns_N.tolist(), strict=True)), self._image_weights
         )
         rule = self._rules["images"]
-        shown = above(list(pictures.values()), rule["every"], rule["best"])
+        shown = above(list(pictures.values()), rule["every"], rule["best"], rule["share"])
         image_ids = list(pictures)
         return Localization(
             utterances={ids[i]: float(turns_N[i]) for i in chosen},
             images={image_ids[i]: pictures[image_ids[i]] for i in shown},
             relevance=relevance,
+            utterance_share=share,
+            image_share=rule["share"],
         )
 
     def turn_probabilities(

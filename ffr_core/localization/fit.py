@@ -54,7 +54,7 @@ TOP, RATE = 12, 0.03
 RULES = {
     "turns": {"every": 0.15, "best": 0.1, "share": 0.9},
     "whole": {"every": 0.1, "best": 0.1},
-    "images": {"every": 0.3, "best": 0.2},
+    "images": {"every": 0.3, "best": 0.2, "share": 0.9},
 }
 """Thresholds of `selection.above`; chosen by cross-validation over dialogues of the fitted sets."""
 

@@ -79,6 +79,8 @@ class TextTilingSegmenter:
         self._crowd_share = crowd_share
         self._max_block, self._max_thread_block = max_block, max_thread_block
         self._weights = weights or Weights.shipped()
+        self.context = max_thread_block
+        """Turns before new ones that are read again: cheap, their vectors are known."""
 
     @property
     def fingerprint(self) -> str:

@@ -13,6 +13,9 @@ from pathlib import Path
 import jobs.bench
 from jobs.bench.common import envelope, write_json
 
+HELPERS = ("__main__", "common", "costs", "trl_peer")
+"""Modules of this package that are no benchmarks."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, write."""
@@ -40,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def benchmarks() -> list[str]:
     """Names of the modules that are benchmarks."""
     modules = (module.name for module in pkgutil.iter_modules(jobs.bench.__path__))
-    return sorted(name for name in modules if name not in ("__main__", "common", "trl_peer"))
+    return sorted(name for name in modules if name not in HELPERS)
 
 
 if __name__ == "__main__":

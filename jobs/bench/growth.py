@@ -10,6 +10,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from statistics import mean
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dialogues", type=int, default=20)
     parser.add_argument("--start", type=float, default=0.6, help="share that is indexed first")
     parser.add_argument("--step", type=int, default=5, help="turns that come at a time")
+    parser.add_argument("--context", type=int, help="old turns read again; the segmenter's choice")
 
 
 @dataclass(slots=True)
@@ -43,7 +45,14 @@ class Totals:
     tokens: list[int] = field(default_factory=list)
 
 
-def run(profile: str, data: Path | None, dialogues: int, start: float, step: int) -> dict[str, Any]:
+def run(
+    profile: str,
+    data: Path | None,
+    dialogues: int,
+    start: float,
+    step: int,
+    context: int | None = None,
+) -> dict[str, Any]:
     """Grow each dialogue and measure; `whole` indexes from scratch at every step."""
     loaded = load_profile(profile)
     sample = Path(str(resources.files("ffr_core"))) / "data" / "sample"
@@ -51,11 +60,12 @@ def run(profile: str, data: Path | None, dialogues: int, start: float, step: int
     gold = [d for path in files for d in read_jsonl(path) if d.fragments and len(d.turns) > 20]
     encoder = build_encoder(loaded.encoder)
     grown, whole, agreement = Totals(), Totals(), []
+    growing = partial(_grow, context=context)
     for dialogue in gold[:dialogues]:
         ends = [*range(int(len(dialogue.turns) * start), len(dialogue.turns), step)]
         parts = [_first(dialogue, end) for end in [*ends, len(dialogue.turns)]]
         found = {}
-        for totals, way in ((grown, _grow), (whole, _whole)):
+        for totals, way in ((grown, growing), (whole, _whole)):
             started, before = time.perf_counter(), tokens_read(encoder)
             built = way(lambda: build_builder(loaded, encoder), parts)
             clusters = [f.fragment.turn_ids for f in built.fragments]
@@ -63,7 +73,7 @@ def run(profile: str, data: Path | None, dialogues: int, start: float, step: int
             totals.tokens.append(tokens_read(encoder) - before)
             totals.f1.append(pairwise(clusters, dialogue.fragments or ()).f1)
             found[way] = clusters
-        agreement.append(pairwise(found[_grow], found[_whole]).f1)
+        agreement.append(pairwise(found[growing], found[_whole]).f1)
     return {
         "dialogues": len(agreement),
         "mean_turns": round(mean(len(d.turns) for d in gold[:dialogues]), 1),
@@ -81,14 +91,14 @@ Fresh = Callable[[], Builder]
 """A builder that remembers nothing of earlier steps."""
 
 
-def _grow(fresh: Fresh, parts: list[Dialogue]) -> IndexedDialogue:
+def _grow(fresh: Fresh, parts: list[Dialogue], context: int | None) -> IndexedDialogue:
     [built] = fresh().build(parts[:1])
     for part in parts[1:]:
         builder = fresh()
         index = ExactIndex(dim=builder.encoder.dim, encoder_fingerprint=builder.encoder.fingerprint)
         index.upsert("t", built, "payload")
         stored = index.fragments("t", part.dialogue_id)
-        built = grow(builder, built.dialogue, stored, part)
+        built = grow(builder, built.dialogue, stored, part, context)
     return built
 
 

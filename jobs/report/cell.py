@@ -10,6 +10,8 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,8 @@ def run_cell(report: ReportConfig, system: SystemConfig, item: SetConfig, out: P
         "queries": [],
     }
     try:
+        if system.sets and item.name not in system.sets:
+            raise NotRun(f"asked on {', '.join(system.sets)} only")
         data = load_data(item)
         cell |= {
             "queries": query_rows(data),
@@ -58,6 +62,8 @@ def run_cell(report: ReportConfig, system: SystemConfig, item: SetConfig, out: P
             "turns": sum(len(dialogue.turns) for dialogue in data.dialogues),
             "gold": gold_parts(data),
         }
+        if not cell["gold"] and not data.free:
+            raise NotRun("the set has neither gold fragments nor queries")
         built = build_system(system, report, data)
         cell |= measure(built, data, system.parts, open_clip_model(report, data))
         cell["counts"] = dict(built.counts)
@@ -185,10 +191,10 @@ def open_clip_model(report: ReportConfig, data: EvalData) -> ClipEmbedder | None
 
 
 def fingerprint(report: ReportConfig, system: SystemConfig, item: SetConfig) -> str:
-    """Names everything that decides a cell: tables, set files, and the profile's text."""
+    """Names everything that decides a cell: code, tables, set files, and the profile's text."""
     from ffr_core.profile import profile_path
 
-    digest = hashlib.sha256(f"{VERSION}\n{report.clip}\n".encode())
+    digest = hashlib.sha256(f"{VERSION}\n{report.clip}\n{code_hash()}\n".encode())
     digest.update(system.model_dump_json().encode() + item.model_dump_json().encode())
     if system.kind in ("profile", "brute_force"):
         try:
@@ -201,6 +207,16 @@ def fingerprint(report: ReportConfig, system: SystemConfig, item: SetConfig) -> 
     for path in (*files, *(Path(p) for p in (item.translation, item.queries) if p)):
         digest.update(path.read_bytes() if path.is_file() else b"missing")
     return digest.hexdigest()[:16]
+
+
+@cache
+def code_hash() -> str:
+    """Of the library's code and of the weights in its JSON files: new code is measured anew."""
+    digest = hashlib.sha256()
+    root = Path(str(resources.files("ffr_core")))
+    for path in sorted([*root.rglob("*.py"), *root.glob("data/**/*.json")]):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def cell_name(system: SystemConfig, item: SetConfig) -> str:

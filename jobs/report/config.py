@@ -99,6 +99,8 @@ class SystemConfig(Config):
     modality in the dialogue. Our choice: the paper does not say how embeddings select."""
     parts: tuple[Part, ...] = PARTS
     """What of its abilities is measured."""
+    sets: tuple[str, ...] = ()
+    """Names of the sets that it is asked on; all when left out."""
     paper_row: dict[str, str] = Field(default_factory=dict)
     """Table number -> the paper's row that stands beside this system; `""` for all tables."""
     num_cpus: float = Field(default=1.0, gt=0)
@@ -136,6 +138,10 @@ class ReportConfig(Config):
         ):
             if len(set(names)) != len(names) or not names:
                 raise ValueError(f"{kind} {names} must have different names, at least one")
+        known = {item.name for item in self.sets}
+        for system in self.systems:
+            if not known.issuperset(system.sets):
+                raise ValueError(f"system {system.name!r} names sets {system.sets}, not in {known}")
         if self.reference not in {system.name for system in self.systems}:
             raise ValueError(f"reference {self.reference!r} is none of the systems")
         return self

@@ -67,15 +67,22 @@ def document(title: str, body: str, style: str) -> str:
 
 
 def troubles(report: Mapping[str, Any]) -> list[str]:
-    """Cells that did not run, with the reason, and what systems counted while they ran."""
-    lines = []
+    """Cells that did not run, by reason, and what systems counted while they ran."""
+    lines: list[str] = []
+    reasons: dict[str, dict[str, list[str]]] = {}
     for name, cells in report["results"].items():
         for system, cell in cells.items():
             if cell["not_run"]:
-                lines.append(f"{system} on {name}: not run, {cell['not_run']}")
+                reasons.setdefault(cell["not_run"], {}).setdefault(name, []).append(system)
             counted = ", ".join(f"{n} {reason}" for reason, n in cell["counts"].items())
             if counted:
                 lines.append(f"{system} on {name}: {counted}")
+    for reason, places in reasons.items():
+        by_systems: dict[tuple[str, ...], list[str]] = {}
+        for name, systems in places.items():
+            by_systems.setdefault(tuple(systems), []).append(name)
+        for systems, names in by_systems.items():
+            lines.append(f"{', '.join(systems)} on {', '.join(names)}: not run, {reason}")
     return lines
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ffr_core.errors import InputError, NotFoundError
 from ffr_core.records import read_jsonl
 from ffr_core.types import Dialogue, Fragment, Query, Selection
-from jobs.evaluate import EXCLUDED, load_set
+from jobs.evaluate import EXCLUDED, without_times
 from jobs.report.config import SetConfig
 
 Asked = tuple[Dialogue, Query]
@@ -66,7 +66,7 @@ def load_data(config: SetConfig) -> EvalData:
 
     Raises:
         NotFoundError: No such file.
-        InputError: Neither gold labels nor free queries, or a translation that cannot be read.
+        InputError: A set or a translation that cannot be read.
     """
     path = Path(config.path)
     if not path.exists():
@@ -206,10 +206,9 @@ def mean_gold_length(gold: Sequence[tuple[Dialogue, tuple[Fragment, ...]]]) -> f
 
 
 def _dialogues(path: Path, config: SetConfig) -> list[Dialogue]:
-    if not config.queries:
-        return load_set(path, None, config.hide_timestamps).dialogues
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    return [dialogue for file in files for dialogue in read_jsonl(file)]
+    dialogues = [dialogue for file in files for dialogue in read_jsonl(file)]
+    return [without_times(d) for d in dialogues] if config.hide_timestamps else dialogues
 
 
 def _lines(path: str) -> list[str]:

@@ -19,6 +19,7 @@ from jobs.report.paper_layouts import (
 )
 from jobs.report.shown import (
     FOUR,
+    NO_GOLD,
     NOT_RUN,
     Report,
     ShownTable,
@@ -58,11 +59,20 @@ def sets_table(report: Report) -> ShownTable:
             str(item["turns"]),
             str(item["queries"]),
             ", ".join(f"{n} {reason}" for reason, n in item["left_out"].items()) or "none",
+            ", ".join(part for part in item["parts"] if part != "search") or NO_GOLD,
             item["beside"],
         )
         for item in report["sets"]
     )
-    columns = ("set", "dialogues", "turns", "queries", "left out", "paper's set beside it")
+    columns = (
+        "set",
+        "dialogues",
+        "turns",
+        "queries",
+        "left out",
+        "gold of",
+        "paper's set beside it",
+    )
     return ShownTable(number="sets", title="Sets", columns=columns, rows=rows)
 
 
@@ -148,7 +158,7 @@ def readme_table(report: Report) -> str:
                     f"{pct(recall['recall@1'])} / {pct(recall['recall@5'])}" if recall else "",
                     f"{pct(selected['f1'])} / {pct(selected['mcc'])}" if chosen else "",
                     f"{pct(search['f1'])}" if search else "",
-                    f"{search['seconds']:.2f}" if search else "",
+                    f"{search['seconds']:.3f}" if search else "",
                 )
             )
     table = ShownTable(

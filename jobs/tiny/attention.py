@@ -2,7 +2,8 @@
 
 Layout of a row of L = P + R * S tokens: the padded prefix (P), then R branches of S tokens each.
 A prefix token sees the prefix before it; a branch token sees the whole prefix and its own branch
-before it. Registered in transformers under the name `branched`; the mask that it takes is the
+before it. Plain products and softmax: the flash kernel of CPUs is slower with heads this small.
+Registered in transformers under the name `branched`; the mask that it takes is the
 `Layout`, given to the model as `attention_mask={"full_attention": layout}`.
 """
 
@@ -15,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 NAME = "branched"
 
@@ -66,26 +66,25 @@ def branched_attention(
     """[B, H, L, D] queries, keys and values -> [B, L, H, D]."""
     layout = attention_mask
     p, r, s = layout.prefix, layout.branches, layout.size
-    query, key, value = query.float(), key.float(), value.float()  # faster than bf16 on CPUs
     b, h, _, d = query.shape
-    head = scaled_dot_product_attention(
-        query[:, :, :p], key[:, :, :p], value[:, :, :p], is_causal=True, scale=scaling
+    query = query * (d**-0.5 if scaling is None else scaling)
+    (query_P, key_P, value_P), (query_T, key_T, value_T) = zip(
+        *(part.split([p, r * s], dim=2) for part in (query, key, value)), strict=True
     )
+    causal_PP = torch.full((p, p), float("-inf"), dtype=query.dtype).triu(1)
+    head = (query_P @ key_P.transpose(-1, -2) + causal_PP).softmax(-1) @ value_P
     if not r:
         return head.transpose(1, 2), None
-
-    def split(x: Tensor) -> Tensor:
-        return x[:, :, p:].reshape(b, h, r, s, d).transpose(1, 2)  # [B, R, H, S, D]
-
-    def with_prefix(x: Tensor) -> Tensor:
-        shared = x[:, None, :, :p].expand(b, r, h, p, d)
-        return torch.cat([shared, split(x)], dim=3).flatten(0, 1)
-
-    mask = layout.mask_BSK.repeat_interleave(r, dim=0)
-    tail = scaled_dot_product_attention(
-        split(query).flatten(0, 1), with_prefix(key), with_prefix(value), mask, scale=scaling
+    mask_BSK = layout.mask_BSK.to(query.dtype)
+    to_prefix = query_T @ key_P.transpose(-1, -2) + mask_BSK[:, :, :1, :p]
+    own_query, own_key, own_value = (
+        part.reshape(b, h, r, s, d) for part in (query_T, key_T, value_T)
     )
-    tail = tail.reshape(b, r, h, s, d).transpose(1, 2).reshape(b, h, r * s, d)
+    to_own = own_query @ own_key.transpose(-1, -2) + mask_BSK[:, :, None, :, p:]
+    weights = torch.cat([to_prefix, to_own.reshape(b, h, r * s, s)], -1).softmax(-1)
+    prefix_weights, own_weights = weights.split([p, s], dim=-1)
+    from_own = own_weights.reshape(b, h, r, s, s) @ own_value
+    tail = prefix_weights @ value_P + from_own.reshape(b, h, r * s, d)
     return torch.cat([head, tail], dim=2).transpose(1, 2), None
 
 

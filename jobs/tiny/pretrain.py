@@ -1,9 +1,11 @@
 """Build and train the tiny base model from nothing; the same command resumes an interrupted run.
 
-    python -m jobs.tiny.pretrain --out DIR --minutes 25 --seed 0
+    python -m jobs.tiny.pretrain --out A --vision-minutes 10 --minutes 30 --seed 0
+    python -m jobs.tiny.pretrain --init A --layers 6 --out DIR --minutes 15 --seed 1
 
-It learns next turns, copying, captions and matching (`jobs/tiny/tasks.py`), never query -> ids or
-clusters: it is the *untrained* row of every table. Short dialogues come first, then long ones.
+The vision tower comes first (`vision.py`) and stays as it is then. The language model learns next
+turns, copying, captions and matching (`tasks.py`), never query -> ids or clusters: it is the
+*untrained* row of every table. Short dialogues come first, then longer ones.
 """
 
 from __future__ import annotations
@@ -21,17 +23,24 @@ from ffr_core.engine.loading import load_model, load_processor
 from jobs.tiny import architecture
 from jobs.tiny.attention import use_branched_attention
 from jobs.tiny.corpus import load_items, texts
-from jobs.tiny.sequences import Prefix, SequenceBuilder
-from jobs.tiny.tasks import Item, branches
+from jobs.tiny.sequences import Batch, Branch, Prefix, SequenceBuilder
+from jobs.tiny.tasks import WORDS, Item, branches, element_words
 from jobs.tiny.training import BagHead, MatchHead, learning_rate, step_loss
+from jobs.tiny.vision import features, train_tower
 
 PEAK = 2e-3
+STAGES = (((6, 8), (2, 2)), ((6, 14), (2, 3)), ((12, 30), (2, 4)))
+"""Turns and topics of the dialogues of each stage."""
+DIALOGUES = 4000
+"""Of each stage."""
+STAGE_ENDS = (0.2, 0.75)
+"""Share of the time at which the next stage begins."""
+PREFIX_WEIGHT = 0.3
+"""Of the dialogue's own next tokens, in every fourth step."""
 LAYER = 3
 """Layer whose output the matching head reads; later layers use what it finds."""
-BRANCHES = 8
-TOKENS_PER_STEP = 2000
-SHORT_SHARE = 0.4
-"""Share of the time that short dialogues get."""
+BRANCHES = 12
+TOKENS_PER_STEP = 2500
 SAVE_EVERY = 120.0
 
 
@@ -39,37 +48,80 @@ def main() -> None:
     """Parse the command line, train and write the model folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--vision-minutes", type=float, default=5)
+    parser.add_argument("--minutes", type=float, default=35)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", type=Path, help="go on from this folder, on longer dialogues")
+    parser.add_argument("--layers", type=int, help="insert layers up to this number, with --init")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--init", type=Path, help="go on from this folder, on long dialogues")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    pretrain(options.out, options.minutes, options.seed, options.init)
-
-
-def pretrain(out: Path, minutes: float, seed: int, init: Path | None = None) -> None:
-    """Train for a wall-clock time and write a folder that transformers and vLLM load."""
-    short = load_items(3000, seed + 11, turns=(6, 14), topics=(2, 3))
-    long = load_items(4000, seed + 12)
-    if init is None:
-        tokenizer = architecture.build_tokenizer(list(texts(short)), vocab_size=2600)
-        model = architecture.new_model(architecture.build_config(tokenizer), seed).train()
+    if options.init:
+        resume(options.out, options.init, options.layers, options.minutes, options.seed)
     else:
-        short = long
-        tokenizer = load_processor(init).tokenizer
-        model = load_model(init, "float32").train()
-    use_branched_attention(model)
+        pretrain(options.out, options.vision_minutes, options.minutes, options.seed)
+
+
+def pretrain(out: Path, vision_minutes: float, minutes: float, seed: int) -> None:
+    """Train for a wall-clock time and write a folder that transformers and vLLM load."""
+    lengths = [
+        load_items(DIALOGUES, seed + 11 + i, turns=turns, topics=topics)
+        for i, (turns, topics) in enumerate(STAGES)
+    ]
+    known = [*texts(lengths[0]), *[f"{word} {word}" for word in WORDS] * 20]
+    tokenizer = architecture.build_tokenizer(known, vocab_size=2600)
+    model = architecture.new_model(architecture.build_config(tokenizer), seed).train()
     state = State(model, out.with_name(out.name + ".state.pt"))
-    builder = SequenceBuilder(tokenizer)
-    prefixes: dict[str, Prefix] = {}
+    if not state.vision:
+        state.vision = train_tower(model, vision_minutes, seed)
+        print(f"vision, unseen combinations: {state.vision}", flush=True)
+        state.save()
+    train(model, tokenizer, state, lengths, STAGE_ENDS, minutes, seed)
+    write(model, tokenizer, out, {"minutes": minutes, "seed": seed, **state.summary()})
+    state.forget()
+
+
+def resume(out: Path, init: Path, layers: int | None, minutes: float, seed: int) -> None:
+    """Go on from a folder for a wall-clock time, on the two longer stages, maybe with more layers.
+
+    Inserted layers change nothing at first; the heads start anew.
+    """
+    lengths = [
+        load_items(DIALOGUES, seed + 11 + i, turns=turns, topics=topics)
+        for i, (turns, topics) in enumerate(STAGES[1:])
+    ]
+    tokenizer = load_processor(init).tokenizer
+    model = load_model(init, "float32").train()
+    if layers is not None:
+        model = architecture.deepen(model, layers, LAYER).train()
+    state = State(model, out.with_name(out.name + ".state.pt"))
+    made_by = json.loads((init / "made_by.json").read_text())
+    state.vision = tuple(made_by["vision_accuracy"].values())
+    train(model, tokenizer, state, lengths, (0.6,), minutes, seed)
+    counts = {"minutes": minutes, "seed": seed, "layers": layers, **state.summary()}
+    write(model, tokenizer, out, {**counts, "init": made_by})
+    state.forget()
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    state: State,
+    lengths: list[list[Item]],
+    ends: tuple[float, ...],
+    minutes: float,
+    seed: int,
+) -> None:
+    """Train the language model until the time is over; `ends` says when the next stage begins."""
+    model.model.visual.requires_grad_(False)
+    use_branched_attention(model)
+    source = Source(model, SequenceBuilder(tokenizer))
     while (progress := state.seconds / (60 * minutes)) < 1:
         started = time.monotonic()
         rng = random.Random(f"{seed}/{state.step}")
-        batch = builder.pack(
-            _draw(short if progress < SHORT_SHARE else long, builder, prefixes, rng),
-            prefix_weight=0.3,
-        )
+        items = lengths[sum(progress >= end for end in ends)]
+        prefix_weight = PREFIX_WEIGHT if state.step % 4 == 0 else 0.0
+        batch = source.draw(items, prefix_weight, rng)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(progress, PEAK)
         with torch.autocast("cpu", torch.bfloat16):
@@ -78,27 +130,38 @@ def pretrain(out: Path, minutes: float, seed: int, init: Path | None = None) -> 
         state.update()
         state.seconds += time.monotonic() - started
         state.tokens += batch.num_tokens
-        state.report(loss.tokens, loss.prefix, loss.matching, loss.bags)
-    made_by = {"minutes": minutes, "seed": seed, **state.summary()}
-    if init is not None:
-        made_by["init"] = json.loads((init / "made_by.json").read_text())
-    write(model, tokenizer, out, made_by)
-    state.forget()
+        state.report(loss.tokens, loss.matching, loss.bags)
 
 
-def _draw(
-    items: list[Item], builder: SequenceBuilder, known: dict[str, Prefix], rng: random.Random
-) -> list[tuple[Prefix, Any]]:
-    chosen: list[tuple[Prefix, Any]] = []
-    size = 0
-    while size < TOKENS_PER_STEP:
-        item = rng.choice(items)
-        key = f"{len(items)}/{item.dialogue.dialogue_id}"
-        if key not in known:
-            known[key] = builder.prefix(item.dialogue, item.pictures, item.captions)
-        chosen.append((known[key], branches(item, rng, BRANCHES)))
-        size += len(known[key].ids) + 25 * BRANCHES
-    return chosen
+class Source:
+    """Draws batches; dialogues of one length together, so that little is padding."""
+
+    def __init__(self, model: Any, builder: SequenceBuilder) -> None:
+        self._model, self._builder = model, builder
+        self._known: dict[str, Prefix] = {}
+
+    def draw(self, items: list[Item], prefix_weight: float, rng: random.Random) -> Batch:
+        """A batch of about `TOKENS_PER_STEP`: neighbors in length of one random dialogue."""
+        candidates = [rng.choice(items) for _ in range(32)]
+        candidates.sort(key=lambda item: len(item.dialogue.turns) + len(item.captions))
+        at = rng.randrange(len(candidates))
+        chosen: list[tuple[Prefix, list[Branch]]] = []
+        size = 0
+        while size < TOKENS_PER_STEP:
+            item = candidates[at % len(candidates)]
+            prefix = self._prefix(item)
+            chosen.append((prefix, branches(item, rng, BRANCHES)))
+            size += len(prefix.ids) + 18 * BRANCHES
+            at += 1
+        return self._builder.pack(chosen, prefix_weight)
+
+    def _prefix(self, item: Item) -> Prefix:
+        key = item.dialogue.dialogue_id
+        if key not in self._known:
+            with torch.no_grad():
+                features_KD = features(self._model, item.pictures)
+            self._known[key] = self._builder.prefix(item.dialogue, features_KD, element_words(item))
+        return self._known[key]
 
 
 class State:
@@ -109,10 +172,11 @@ class State:
         self.match_head, self.bag_head = MatchHead(size), BagHead(size)
         self.model, self._path = model, path
         self.seconds, self.step, self.tokens = 0.0, 0, 0
+        self.vision: tuple[float, ...] = ()
         self._parts = (model, self.match_head, self.bag_head)
         self._parameters = [p for part in self._parts for p in part.parameters()]
         self.optimizer = torch.optim.AdamW(
-            self._parameters, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.02
+            self._parameters, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.02, fused=True
         )
         self._saved = self._printed = 0.0
         if path.is_file():
@@ -125,29 +189,39 @@ class State:
         self.optimizer.zero_grad()
         self.step += 1
         if self.seconds - self._saved > SAVE_EVERY:
-            self._saved = self.seconds
-            temporary = self._path.with_suffix(".new")
-            torch.save(
-                {
-                    "parts": [part.state_dict() for part in self._parts],
-                    "optimizer": self.optimizer.state_dict(),
-                    "counts": (self.seconds, self.step, self.tokens),
-                },
-                temporary,
-            )
-            temporary.replace(self._path)
+            self.save()
+
+    def save(self) -> None:
+        """Write everything, so that the same command goes on from here."""
+        self._saved = self.seconds
+        temporary = self._path.with_suffix(".new")
+        torch.save(
+            {
+                "parts": [part.state_dict() for part in self._parts],
+                "optimizer": self.optimizer.state_dict(),
+                "counts": (self.seconds, self.step, self.tokens),
+                "vision": self.vision,
+            },
+            temporary,
+        )
+        temporary.replace(self._path)
 
     def report(self, *losses: float) -> None:
         """One line every half minute."""
         if self.seconds - self._printed > 30:
             self._printed = self.seconds
-            named = zip(("answer", "next", "match", "words"), losses, strict=True)
+            named = zip(("answer", "match", "words"), losses, strict=True)
             shown = " ".join(f"{name} {value:.3f}" for name, value in named)
             print(f"{self.seconds / 60:.1f} min, step {self.step}: {shown}", flush=True)
 
     def summary(self) -> dict[str, Any]:
         """Counts of the run."""
-        return {"steps": self.step, "tokens": self.tokens, "seconds": round(self.seconds)}
+        return {
+            "steps": self.step,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds),
+            "vision_accuracy": dict(zip(("thing", "color", "place"), self.vision, strict=True)),
+        }
 
     def forget(self) -> None:
         """Remove the saved state of a finished run."""
@@ -159,6 +233,7 @@ class State:
             part.load_state_dict(values)
         self.optimizer.load_state_dict(saved["optimizer"])
         self.seconds, self.step, self.tokens = saved["counts"]
+        self.vision = saved["vision"]
         self._saved = self._printed = self.seconds
 
 

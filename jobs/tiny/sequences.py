@@ -33,11 +33,14 @@ class Branch:
     """One task about a dialogue."""
 
     prompt: str
-    answer: str
+    answer: str | None
+    """None: the prompt is only compared with turns and images."""
     turns: frozenset[int] | None = None
-    """Turns that match the prompt, for the matching loss; None leaves the loss out."""
+    """Turns that match the prompt, for the matching loss."""
     images: frozenset[int] | None = None
-    """Images that match it."""
+    """Images that match it; None on either side leaves the loss out."""
+    words: tuple[str, ...] = ()
+    """What the prompt's end should know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +63,8 @@ class Prefix:
     """Position of each image's closing token."""
     image_starts: list[int]
     """Position of each image's first image token."""
-    pictures: np.ndarray
-    """[I, 56, 56, 3] uint8."""
+    features_KD: Tensor
+    """What the vision tower makes of the images, 4 rows each."""
     bags: list[Bag]
     """What turn ends and image ends stand for."""
 
@@ -79,6 +82,10 @@ class Batch:
     labels_BL: Tensor
     """Token to predict *at* each position; -100 where nothing is."""
     weights_BL: Tensor
+    image_BL: Tensor
+    """True at image tokens."""
+    features_KD: Tensor
+    """Their features, row by row."""
     matches: list[Match] = field(default_factory=list)
     bags: list[Bag] = field(default_factory=list)
     num_tokens: int = 0
@@ -86,10 +93,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """One prompt end and the elements that it may match, inside one sequence."""
+    """A position and the elements that it may match, inside one sequence."""
 
     row: int
-    prompt_end: int
+    position: int
+    """Of the prompt's last token, or of a token of the answer that an id may follow."""
     ends: list[int]
     gold: list[bool]
 
@@ -104,9 +112,8 @@ class SequenceBuilder:
         self._image_end = token("<|vision_end|>")
         self._turn_start = token("<|utt_id_start|>")
         self._end = token("<|im_end|>")
-        self._plain = {
-            i for i in tokenizer.get_vocab().values() if tokenizer.decode([i]).strip(" \n:,.?")
-        } - set(tokenizer.all_special_ids)
+        self._sides = {token("<|utt_ids_start|>"): "turns", token("<|img_ids_start|>"): "images"}
+        self._closing = {token("<|utt_ids_end|>"), token("<|img_ids_end|>")}
         self._cache: dict[str, list[int]] = {}
 
     def tokens(self, text: str) -> list[int]:
@@ -120,9 +127,15 @@ class SequenceBuilder:
         return found
 
     def prefix(
-        self, dialogue: Dialogue, pictures: np.ndarray, captions: Sequence[str] = ()
+        self, dialogue: Dialogue, features_KD: Tensor, words: Sequence[Sequence[str]] = ()
     ) -> Prefix:
-        """Tokenize the user message up to the end of the dialogue."""
+        """Tokenize the user message up to the end of the dialogue.
+
+        Args:
+            dialogue: Its images are in the order of the features.
+            features_KD: Output of the vision tower, 4 rows an image.
+            words: What the ends of the turns, then of the images, should know.
+        """
         ids = list(self.tokens("<|im_start|>user\n"))
         image_ends: list[int] = []
         image_starts: list[int] = []
@@ -137,12 +150,8 @@ class SequenceBuilder:
         starts = [i for i, token in enumerate(ids) if token == self._turn_start]
         ends = [start - 1 for start in starts[1:]] + [len(ids) - 1]
         bags = [
-            Bag(row=0, position=end, token_ids=self._words(ids[start + 3 : end]))
-            for start, end in zip(starts, ends, strict=True)
-        ]
-        bags += [
-            Bag(row=0, position=end, token_ids=self._words(self.tokens(" " + caption)))
-            for end, caption in zip(image_ends, captions, strict=False)
+            Bag(row=0, position=end, token_ids=self._tokens_of(known))
+            for end, known in zip([*ends, *image_ends], words, strict=False)
         ]
         return Prefix(
             bags=bags,
@@ -150,11 +159,11 @@ class SequenceBuilder:
             turn_ends=ends,
             image_ends=image_ends,
             image_starts=image_starts,
-            pictures=pictures,
+            features_KD=features_KD,
         )
 
-    def _words(self, ids: Iterable[int]) -> list[int]:
-        return [i for i in dict.fromkeys(ids) if i in self._plain]
+    def _tokens_of(self, words: Iterable[str]) -> list[int]:
+        return [self.tokens(" " + word)[0] for word in words]
 
     def pack(
         self,
@@ -177,6 +186,7 @@ class SequenceBuilder:
         labels = torch.full((len(rows), total), -100, dtype=torch.long)
         weights = torch.zeros((len(rows), total))
         positions = torch.zeros((3, len(rows), total), dtype=torch.long)
+        image = torch.zeros((len(rows), total), dtype=torch.bool)
         matches: list[Match] = []
         bags: list[Bag] = []
         for i, ((prefix, branches), row) in enumerate(zip(items, rows, strict=True)):
@@ -184,6 +194,8 @@ class SequenceBuilder:
             ids[i, :n] = torch.tensor(prefix.ids)
             labels[i, :n] = torch.tensor(prefix.labels())
             weights[i, :n] = prefix_weight
+            for begin in prefix.image_starts:
+                image[i, begin : begin + IMAGE_TOKENS] = True
             bags += [replace(bag, row=i) for bag in prefix.bags if bag.token_ids]
             columns, start = _prefix_positions(n, prefix.image_starts)
             positions[:, i, :n] = torch.from_numpy(columns)
@@ -194,23 +206,21 @@ class SequenceBuilder:
                 labels[i, at:end] = torch.tensor(body.labels)
                 weights[i, at:end] = 1.0
                 positions[:, i, at : at + size] = torch.arange(start, start + size)
-                matches += _matches(i, at + body.prompt_end, prefix, branches[j])
-                words = self._words(body.ids[: body.prompt_end])
-                if branches[j].turns is not None and words:
-                    bags.append(Bag(row=i, position=at + body.prompt_end, token_ids=words))
-        pictures = np.concatenate([prefix.pictures for prefix, _ in items])
+                matches += _matches(i, at, body, prefix, branches[j])
+                if words := self._tokens_of(branches[j].words):
+                    known_at = [body.prompt_end, *(point for point, _ in body.points)]
+                    bags += [Bag(row=i, position=at + k, token_ids=words) for k in known_at]
         inputs: dict[str, Any] = {
             "input_ids": ids,
             "attention_mask": {"full_attention": layout},
             "position_ids": positions,
         }
-        if len(pictures):
-            inputs["pixel_values"] = patches(pictures)
-            inputs["image_grid_thw"] = torch.tensor([[1, 4, 4]] * len(pictures))
         return Batch(
             inputs=inputs,
             labels_BL=labels,
             weights_BL=weights,
+            image_BL=image,
+            features_KD=torch.cat([prefix.features_KD for prefix, _ in items]),
             matches=matches,
             bags=bags,
             num_tokens=sum(lengths) + sum(len(body.ids) for row in rows for body in row),
@@ -221,6 +231,12 @@ class SequenceBuilder:
         bodies = []
         for branch in branches:
             prompt = self.tokens(branch.prompt)
+            if branch.answer is None:
+                silent = [-100] * len(prompt)
+                bodies.append(
+                    _Body(ids=prompt, labels=silent, prompt_end=len(prompt) - 1, points=[])
+                )
+                continue
             answer = [*self.tokens(branch.answer), self._end]
             silent = [-100] * (len(prompt) + len(frame) - 1)
             bodies.append(
@@ -228,9 +244,23 @@ class SequenceBuilder:
                     ids=[*prompt, *frame, *answer],
                     labels=[*silent, *answer, -100],
                     prompt_end=len(prompt) - 1,
+                    points=self._points(answer, len(prompt) + len(frame)),
                 )
             )
         return bodies
+
+    def _points(self, answer: Sequence[int], offset: int) -> list[tuple[int, str]]:
+        """Positions inside the id lists of an answer, each with its side."""
+        points: list[tuple[int, str]] = []
+        side = None
+        for i, token in enumerate(answer):
+            if token in self._closing:
+                points.pop()  # the bracket before it
+                side = None
+            elif side is not None:
+                points.append((offset + i, side))
+            side = self._sides.get(token, side)
+        return points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,18 +268,24 @@ class _Body:
     ids: list[int]
     labels: list[int]
     prompt_end: int
+    points: list[tuple[int, str]]
+    """Positions inside the answer's id lists, and which list."""
 
 
-def _matches(row: int, prompt_end: int, prefix: Prefix, branch: Branch) -> list[Match]:
-    ends: list[int] = []
-    gold: list[bool] = []
-    if branch.turns is not None:
-        ends += prefix.turn_ends
-        gold += [i in branch.turns for i in range(len(prefix.turn_ends))]
-    if branch.images is not None:
-        ends += prefix.image_ends
-        gold += [i in branch.images for i in range(len(prefix.image_ends))]
-    return [Match(row=row, prompt_end=prompt_end, ends=ends, gold=gold)] if ends else []
+def _matches(row: int, at: int, body: _Body, prefix: Prefix, branch: Branch) -> list[Match]:
+    """The prompt's end against all elements, each point of the answer against those of its list."""
+    if branch.turns is None or branch.images is None:
+        return []
+    turns = [i in branch.turns for i in range(len(prefix.turn_ends))]
+    images = [i in branch.images for i in range(len(prefix.image_ends))]
+    both = (prefix.turn_ends + prefix.image_ends, turns + images)
+    pairs = {"turns": (prefix.turn_ends, turns), "images": (prefix.image_ends, images)}
+    points = [(body.prompt_end, both), *((i, pairs[side]) for i, side in body.points)]
+    return [
+        Match(row=row, position=at + position, ends=ends, gold=gold)
+        for position, (ends, gold) in points
+        if ends
+    ]
 
 
 def patches(pictures: np.ndarray) -> Tensor:

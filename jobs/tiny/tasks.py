@@ -1,14 +1,15 @@
 """What the base model learns: captions, next turns, copying and matching; never query -> ids.
 
-A probe is a few words of a turn or of a caption. The answer repeats the matching turns' text (or
-the caption), so the model learns to look things up by content and in order, without gold labels.
+Matching is between things that stand in the dialogue: a turn and the turns and pictures that name
+the same thing, a text and its place. Words alone (*probes*) are only compared with turns and
+pictures by the matching head; no answer is written for them.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,21 +20,50 @@ from ffr_core.markup import escape, render_clusters, render_query, render_select
 from ffr_core.types import Dialogue, Selection
 from jobs.tiny.sequences import Branch
 
-MAX_COPIES = 4
-"""Texts that one answer repeats at most."""
-COPIED_WORDS = 5
-"""Words of each text that an enumeration repeats."""
+SLOTS = ("thing", "action", "place", "color", "value")
+SIDES = ("turns", "pictures", "both")
+WORDS = ("where", "like", "copy", "describe", "topics", *SLOTS, *SIDES)
+"""Words of prompts, for the tokenizer."""
 _WORD = re.compile(r"\w+")
 
 
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A thing, color, place, action or value that words name."""
+
+    slot: str
+    forms: tuple[str, ...]
+    """Its words, the usual one first."""
+
+
 @cache
-def concepts(language: str = "en") -> dict[str, tuple[str, ...]]:
-    """Each single word that names a thing, color, place, action or value -> its synonyms."""
+def concepts(language: str = "en") -> dict[str, Concept]:
+    """Word -> what it names."""
     words = lexicon(language)
-    named = (words.objects, words.colors, words.places, words.actions)
-    groups = [forms for group in named for forms in group.values()]
-    groups += [(word,) for values in words.values.values() for word in values]
-    return {form: forms for forms in groups for form in forms}
+    named = {
+        "thing": words.objects.values(),
+        "action": words.actions.values(),
+        "place": words.places.values(),
+        "color": words.colors.values(),
+        "value": [(word,) for values in words.values.values() for word in values],
+    }
+    return {
+        form: Concept(slot, forms)
+        for slot, groups in named.items()
+        for forms in groups
+        for form in forms
+    }
+
+
+def content(text: str) -> list[Concept]:
+    """The concepts that a text names, in order."""
+    known = concepts()
+    return [known[word] for word in _WORD.findall(text.lower()) if word in known]
+
+
+def usual_words(named: Iterable[Concept]) -> tuple[str, ...]:
+    """The usual word of each concept, once each."""
+    return tuple(dict.fromkeys(concept.forms[0] for concept in named))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +76,33 @@ class Item:
     captions: tuple[str, ...]
 
 
+def element_words(item: Item) -> list[tuple[str, ...]]:
+    """What each turn, then each picture, is about.
+
+    A turn that names no thing, action or place goes on from the turn before it.
+    """
+    words: list[tuple[str, ...]] = []
+    before: list[Concept] = []
+    for turn in item.dialogue.turns:
+        named = content(turn.text)
+        if not turn.images and all(concept.slot == "value" for concept in named):
+            named = [*named, *before]
+        words.append(usual_words(named))
+        before = named
+    return words + [usual_words(content(caption)) for caption in item.captions]
+
+
 def branches(item: Item, rng: random.Random, number: int) -> list[Branch]:
     """Draw `number` tasks about a dialogue."""
-    makers = [copy_turn, copy_list, find_turns, find_turns]
+    makers: list[Callable[[Item, random.Random], Branch]] = [
+        copy_turn,
+        copy_list,
+        *[locate_text] * 2,
+        *[find_alike] * 8,
+        *[probe_turns] * 2,
+    ]
     if item.captions:
-        makers += [describe, describe, find_pictures, find_pictures]
+        makers += [describe, *[locate_caption] * 2, *[probe_pictures] * 2]
     return [rng.choice(makers)(item, rng) for _ in range(number)]
 
 
@@ -66,11 +118,9 @@ def copy_list(item: Item, rng: random.Random) -> Branch:
     """A random list of ids -> the same list: how an answer is written, not what it says."""
     turns, images = len(item.dialogue.turns), len(item.dialogue.images)
     if rng.random() < 0.6:
-        text = render_selection(
-            Selection(
-                utterance_ids=frozenset(rng.sample(range(turns), rng.randrange(min(turns, 9)))),
-                image_ids=frozenset(rng.sample(range(images), rng.randrange(min(images, 3) + 1))),
-            )
+        text = _ids(
+            rng.sample(range(turns), rng.randrange(min(turns, 9))),
+            rng.sample(range(images), rng.randrange(min(images, 3) + 1)),
         )
     else:
         ids = rng.sample(range(turns), min(turns, 8))
@@ -79,19 +129,85 @@ def copy_list(item: Item, rng: random.Random) -> Branch:
     return Branch(prompt=f"copy {text}", answer=text)
 
 
-def find_turns(item: Item, rng: random.Random) -> Branch:
-    """Words of a turn -> the beginnings of all turns that hold them, in order."""
-    turns = [turn for turn in item.dialogue.turns if _content(turn.text)]
-    if not turns:
-        return copy_turn(item, rng)
-    chosen = _pick(_content(rng.choice(turns).text), rng)
-    found = [t for t in item.dialogue.turns if set(chosen) <= set(_content(t.text))]
-    answer = "\n".join(_beginning(turn.text) for turn in found[:MAX_COPIES])
+def locate_text(item: Item, rng: random.Random) -> Branch:
+    """The text of a turn -> where it stands."""
+    text = rng.choice(item.dialogue.turns).text
+    found = frozenset(turn.turn_id for turn in item.dialogue.turns if turn.text == text)
     return Branch(
-        prompt=render_query(_say(chosen, rng)) + "text",
-        answer=escape(answer),
-        turns=frozenset(turn.turn_id for turn in found),
+        prompt=f"where {escape(text)}",
+        answer=_ids(found, ()),
+        turns=found,
         images=frozenset(),
+        words=usual_words(content(text)),
+    )
+
+
+def locate_caption(item: Item, rng: random.Random) -> Branch:
+    """A caption -> the pictures that it fits."""
+    named = set(content(rng.choice(item.captions)))
+    found = frozenset(i for i, text in enumerate(item.captions) if set(content(text)) == named)
+    caption = item.captions[min(found)]
+    return Branch(
+        prompt=f"where {caption}",
+        answer=_ids((), found),
+        turns=frozenset(),
+        images=found,
+        words=usual_words(content(caption)),
+    )
+
+
+def find_alike(item: Item, rng: random.Random) -> Branch:
+    """A turn or picture and a slot -> all turns, pictures or both that name the same there."""
+    texts = [content(turn.text) for turn in item.dialogue.turns]
+    shown = [content(caption) for caption in item.captions]
+    elements = [("utt", i, named) for i, named in enumerate(texts) if named]
+    elements += [("img", i, named) for i, named in enumerate(shown)]
+    if not elements:
+        return copy_turn(item, rng)
+    kind, number, named = rng.choice(elements)
+    concept = rng.choice(named)
+    side = rng.choice(SIDES) if shown else "turns"
+    turns = frozenset(i for i, other in enumerate(texts) if concept in other)
+    images = frozenset(i for i, other in enumerate(shown) if concept in other)
+    turns = turns if side != "pictures" else frozenset()
+    images = images if side != "turns" else frozenset()
+    return Branch(
+        prompt=f"like <|{kind}_id_start|>{number}<|{kind}_id_end|> {concept.slot} {side}",
+        answer=_ids(turns, images),
+        turns=turns,
+        images=images,
+        words=usual_words([concept]),
+    )
+
+
+def probe_turns(item: Item, rng: random.Random) -> Branch:
+    """Words of a turn, for the matching head: which turns name all of them?"""
+    texts = [content(turn.text) for turn in item.dialogue.turns]
+    named = [one for one in texts if one]
+    if not named:
+        return copy_turn(item, rng)
+    chosen = _pick(rng.choice(named), rng)
+    found = frozenset(i for i, other in enumerate(texts) if set(chosen) <= set(other))
+    return Branch(
+        prompt=render_query(_say(chosen, item, rng)),
+        answer=None,
+        turns=found,
+        images=frozenset(),
+        words=usual_words(chosen),
+    )
+
+
+def probe_pictures(item: Item, rng: random.Random) -> Branch:
+    """Words of a caption, for the matching head: which pictures do they fit?"""
+    shown = [content(caption) for caption in item.captions]
+    chosen = _pick(rng.choice(shown), rng)
+    found = frozenset(i for i, other in enumerate(shown) if set(chosen) <= set(other))
+    return Branch(
+        prompt=render_query(f"{_say(chosen, item, rng)} pictures"),
+        answer=None,
+        turns=frozenset(),
+        images=found,
+        words=usual_words(chosen),
     )
 
 
@@ -103,35 +219,21 @@ def describe(item: Item, rng: random.Random) -> Branch:
     )
 
 
-def find_pictures(item: Item, rng: random.Random) -> Branch:
-    """Words of a caption -> the captions of all pictures that they fit, in reading order."""
-    chosen = _pick(_content(rng.choice(item.captions)), rng)
-    found = [i for i, text in enumerate(item.captions) if set(chosen) <= set(_content(text))]
-    return Branch(
-        prompt=render_query(_say(chosen, rng)) + "picture",
-        answer="\n".join(item.captions[i] for i in found[:MAX_COPIES]),
-        turns=frozenset(),
-        images=frozenset(found),
-    )
+def _ids(turns: Sequence[int] | frozenset[int], images: Sequence[int] | frozenset[int]) -> str:
+    return render_selection(Selection(utterance_ids=frozenset(turns), image_ids=frozenset(images)))
 
 
-def _content(text: str) -> list[tuple[str, ...]]:
-    """The concepts that a text names, in order."""
-    known = concepts()
-    return [known[word] for word in _WORD.findall(text.lower()) if word in known]
-
-
-def _pick(named: Sequence[tuple[str, ...]], rng: random.Random) -> list[tuple[str, ...]]:
+def _pick(named: Sequence[Concept], rng: random.Random) -> list[Concept]:
     distinct = list(dict.fromkeys(named))
-    chosen = rng.sample(distinct, min(len(distinct), rng.choice((1, 2, 2, 3))))
-    if rng.random() < 0.5:
-        chosen.sort(key=distinct.index)
-    return chosen
+    return rng.sample(distinct, min(len(distinct), rng.choice((1, 2, 2, 3))))
 
 
-def _say(chosen: Sequence[tuple[str, ...]], rng: random.Random) -> str:
-    return " ".join(rng.choice(forms) for forms in chosen)
-
-
-def _beginning(text: str) -> str:
-    return " ".join(text.split()[:COPIED_WORDS])
+def _say(chosen: Sequence[Concept], item: Item, rng: random.Random) -> str:
+    """Their words, now and then with other words of the dialogue in between."""
+    known = concepts()
+    fillers = [w for w in rng.choice(item.dialogue.turns).text.split() if w not in known]
+    said = []
+    for concept in chosen:
+        said += rng.sample(fillers, min(len(fillers), rng.choice((0, 0, 1, 2))))
+        said.append(rng.choice(concept.forms))
+    return escape(" ".join(said))

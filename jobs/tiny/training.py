@@ -15,7 +15,7 @@ from jobs.tiny.sequences import Bag, Batch, Match
 
 
 class MatchHead(nn.Module):
-    """Scores prompt ends against turn and image ends, from the hidden states of a middle layer.
+    """Scores prompts and answers against turn and image ends, from the states of a middle layer.
 
     Used in training only; it is no part of a checkpoint that ships.
     """
@@ -32,7 +32,7 @@ class MatchHead(nn.Module):
         rows, prompts, ends, gold = [], [], [], []
         for match in matches:
             rows += [match.row] * len(match.ends)
-            prompts += [match.prompt_end] * len(match.ends)
+            prompts += [match.position] * len(match.ends)
             ends += match.ends
             gold += match.gold
         row_P = torch.tensor(rows)
@@ -80,6 +80,18 @@ class StepLoss:
     """Mean loss of the words that element ends should know."""
 
 
+def language_states(model: Any, batch: Batch, all_layers: bool = False) -> Any:
+    """Run the language model on a batch, stored features in the place of the pictures."""
+    inputs = dict(batch.inputs)
+    embeds_BLD = model.get_input_embeddings()(inputs.pop("input_ids"))
+    if len(batch.features_KD):
+        place = batch.image_BL[..., None].expand_as(embeds_BLD)
+        embeds_BLD = embeds_BLD.masked_scatter(place, batch.features_KD.to(embeds_BLD.dtype))
+    return model.model.language_model(
+        inputs_embeds=embeds_BLD, **inputs, output_hidden_states=all_layers, use_cache=False
+    )
+
+
 def step_loss(
     model: Any,
     head: MatchHead | None,
@@ -92,18 +104,17 @@ def step_loss(
     """Forward one batch.
 
     Args:
-        model: `Qwen2VLForConditionalGeneration`, or the same wrapped by PEFT.
+        model: `Qwen2VLForConditionalGeneration`; its vision tower is not used.
         head: Matching head; None leaves that loss out.
         batch: Packed sequences.
         layer: Layer whose output the head reads, from 1.
         match_weight: Weight of the matching loss.
         bag_head: Word head, reads the layer below; None leaves that loss out.
     """
-    base = model.base_model.model if hasattr(model, "peft_config") else model
-    out = base.model(**batch.inputs, output_hidden_states=head is not None, use_cache=False)
+    out = language_states(model, batch, all_layers=head is not None)
     chosen = batch.labels_BL >= 0
     kept = chosen & (batch.weights_BL > 0)
-    logits = base.lm_head(out.last_hidden_state[kept])
+    logits = model.lm_head(out.last_hidden_state[kept])
     each = functional.cross_entropy(logits, batch.labels_BL[kept], reduction="none")
     weights = batch.weights_BL[kept]
     total = (each * weights).sum() / weights.sum().clamp_min(1e-6)
@@ -117,7 +128,7 @@ def step_loss(
         matching = float(loss.detach())
     bag_loss = 0.0
     if bag_head is not None:
-        loss = bag_head(out.hidden_states[layer - 1], batch.bags, base.lm_head.weight)
+        loss = bag_head(out.hidden_states[layer - 1], batch.bags, model.lm_head.weight)
         total = total + 0.3 * loss
         bag_loss = float(loss.detach())
     with torch.no_grad():

@@ -142,7 +142,7 @@ class SequenceSource:
 
 
 class PairFinder:
-    """Finds the tokens at which turns, images and the query end."""
+    """Finds the tokens at which turns, images and the query end, and where an answer lists ids."""
 
     def __init__(self, tokenizer: Any) -> None:
         """Read how the markers are tokenized."""
@@ -153,12 +153,17 @@ class PairFinder:
         self._turn, self._query_start = ids("<|utt_id_start|>"), ids("<|query_start|>")
         self._query_end = ids("<|query_end|>")
         self._chat_end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+        self._lists = [
+            (ids(f"<|{side}_ids_start|>"), ids(f"<|{side}_ids_end|>")) for side in ("utt", "img")
+        ]
 
     def find(self, prompt: EncodedPrompt, example: Example) -> Pairs:
         """Pairs of one example; ConfigError when its markers cannot be found in the tokens.
 
-        A turn ends before the next turn's marker (the last one: before the query or the end of the
-        message), an image at the token behind its last placeholder.
+        The query is paired with every turn and image. With the query last, each token inside the
+        answer's lists is paired with the turns or the images as well: the next id depends on it.
+        A turn ends before the next turn's marker (the last one: before the query or the end of
+        the message), an image at the token behind its last placeholder.
         """
         ids = prompt.input_ids[: prompt.num_prompt_tokens]
         starts = _occurrences(ids, self._turn)
@@ -186,11 +191,27 @@ class PairFinder:
         gold = [turn.turn_id in example.selection.utterance_ids for turn in example.dialogue.turns]
         gold += [image.image_id in example.selection.image_ids for image in shown]
         query = query_ends[0] + len(self._query_end) - 1
+        places = [(query, 0, len(element))]
+        if query > starts[-1]:
+            turns = len(starts)
+            places += [(at, 0, turns) for at in self._listed(prompt, 0)]
+            places += [(at, turns, len(element)) for at in self._listed(prompt, 1)]
         return Pairs(
-            query_E=torch.full((len(element),), query),
-            element_E=torch.tensor(element),
-            gold_E=torch.tensor(gold, dtype=torch.float32),
+            query_E=torch.tensor([at for at, low, high in places for _ in range(low, high)]),
+            element_E=torch.tensor([e for _, low, high in places for e in element[low:high]]),
+            gold_E=torch.tensor(
+                [g for _, low, high in places for g in gold[low:high]], dtype=torch.float32
+            ),
         )
+
+    def _listed(self, prompt: EncodedPrompt, side: int) -> range:
+        """Positions of an answer's list of turns (0) or images (1), but for its last bracket."""
+        answer = prompt.input_ids[prompt.num_prompt_tokens :]
+        opening, closing = (_occurrences(answer, marker) for marker in self._lists[side])
+        if not (opening and closing):
+            return range(0)
+        first = opening[0] + len(self._lists[side][0])
+        return range(prompt.num_prompt_tokens + first, prompt.num_prompt_tokens + closing[0] - 1)
 
 
 def _occurrences(ids: list[int], part: list[int]) -> list[int]:

@@ -40,6 +40,9 @@ group_size = 4
 candidate_timeout = 1.0
 max_ongoing = 12
 drain_timeout = 10.0
+audit = "{home}/audit.jsonl"
+[logs]
+format = "json"
 """
 SECRET = "xylophone"
 """A word that only tenant B's dialogues hold."""
@@ -170,6 +173,7 @@ def running_service():
         ]
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
         environment.update(TMPDIR=str(folder), OMP_NUM_THREADS="1")
+        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"file://{folder}/spans.jsonl"
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 command,

@@ -1,12 +1,13 @@
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffr_core.aggregation import aggregate_dialogue, merge_spans, rank_answers
-from ffr_core.pipeline import aggregate, weigh
+from ffr_core.aggregation import aggregate_dialogue, merge_spans, rank_answers, weigh
+from ffr_core.pipeline import aggregate
 from ffr_core.types import Candidate, Dialogue, Fragment, Image, Localization, Turn
 
 
@@ -73,6 +74,42 @@ def test_a_candidate_behind_the_best_in_recall_is_less_relevant():
     assert weigh(candidate, localization, 1.0, 1.0).relevance == pytest.approx(0.5)
     behind = weigh(candidate, localization, 2.0, 1.0)
     assert behind.relevance == pytest.approx(1 / (1 + math.e))
-    assert behind.utterances == localization.utterances
+    assert behind.utterances == pytest.approx({0: 1 / (1 + math.e)})
     assert weigh(candidate, localization, 2.0, 0.0) is localization
-    assert weigh(candidate, localization, 1e9, 1.0).relevance < 1e-9
+    far = weigh(candidate, localization, 1e9, 1.0)
+    assert far.relevance < 1e-9 and not far.utterances
+
+
+def test_elements_that_are_unlikely_beside_a_better_candidate_are_dropped():
+    candidate, localization = found({0: 0.9, 1: 0.3}, {0: 0.3, 1: 0.6}, relevance=0.9)
+    behind = weigh(candidate, localization, 2.0, 1.0)
+    # Odds 9, 3/7 and 3/2, each divided by e.
+    assert behind.utterances == pytest.approx({0: 9 / (9 + math.e)})
+    assert behind.images == pytest.approx({1: 1.5 / (1.5 + math.e)})
+
+
+def test_elements_far_behind_the_best_of_their_kind_are_dropped_in_a_dialogue():
+    candidate, sure = found({1: 0.8, 2: 0.3}, {0: 0.4})
+    _, unsure = found({3: 0.5, 4: 0.39}, relevance=0.3)
+    parts = [
+        (candidate, replace(sure, utterance_share=0.5, image_share=0.9)),
+        (candidate, replace(unsure, utterance_share=0.5, image_share=0.9)),
+    ]
+    answer = aggregate_dialogue(dialogue(image_turns=(5,)), parts)
+    assert answer.localization.utterances == {1: 0.8, 3: 0.5}
+    assert answer.localization.images == {0: 0.4}
+    # The more generous share of two candidates holds.
+    generous = [parts[0], (candidate, replace(unsure, utterance_share=0.1))]
+    answer = aggregate_dialogue(dialogue(image_turns=(5,)), generous)
+    assert answer.localization.utterances == {1: 0.8, 2: 0.3, 3: 0.5, 4: 0.39}
+
+
+def test_a_dialogue_far_behind_another_one_is_left_out():
+    def answer(name, confidence, share):
+        candidate, localization = found({0: confidence}, name=name)
+        return aggregate_dialogue(
+            dialogue(name), [(candidate, replace(localization, utterance_share=share))]
+        )
+
+    answers = [answer("a", 0.8, 0.5), answer("b", 0.39, 0.5), answer("c", 0.39, 0.2)]
+    assert [a.dialogue_id for a in rank_answers(answers)] == ["a", "c"]

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from ffr_core.embedding.hashing import HashingEncoder
+from ffr_core.embedding.memo import MemoEncoder
 from ffr_core.growing import grow, has_grown
 from ffr_core.index.exact import ExactIndex
 from ffr_core.index.milvus import MilvusIndex
 from ffr_core.index.payload import PayloadStore
 from ffr_core.pipeline import Builder, add_dialogue, write_dialogues
+from ffr_core.segmentation.texttiling import TextTilingSegmenter
 from ffr_core.storage import open_storage
 from ffr_core.types import Dialogue, Image, Turn, fragments_from_clusters
 
@@ -57,8 +59,13 @@ def talk(num_turns, topic_turns=10):
     return Dialogue(dialogue_id="d", turns=turns)
 
 
-def parts(tmp_path, kind="exact", vector="mean"):
-    builder = Builder(segmenter=ByTopic(), encoder=Counting(), fragment_vector=vector)
+def parts(tmp_path, kind="exact", vector="mean", window_tokens=0):
+    builder = Builder(
+        segmenter=ByTopic(),
+        encoder=Counting(),
+        fragment_vector=vector,
+        window_tokens=window_tokens,
+    )
     options = {"dim": builder.encoder.dim, "encoder_fingerprint": builder.encoder.fingerprint}
     index = (
         ExactIndex(**options) if kind == "exact" else MilvusIndex(str(tmp_path / "i.db"), **options)
@@ -104,6 +111,7 @@ def _whole(builder, num_turns):
         segmenter=ByTopic(),
         encoder=HashingEncoder(),
         fragment_vector=builder.fragment_vector,
+        window_tokens=builder.window_tokens,
     )
     index = ExactIndex(dim=fresh.encoder.dim, encoder_fingerprint=fresh.encoder.fingerprint)
     index.upsert_many("t", [(fresh.build([talk(num_turns)])[0], "p")])
@@ -116,6 +124,24 @@ def test_only_the_tail_is_segmented_and_embedded(tmp_path):
     assert (builder.segmenter.read, builder.encoder.count) == (100, 100)
     add_dialogue(builder, index, payloads, "t", talk(104))
     assert (builder.segmenter.read - 100, builder.encoder.count - 100) == (15 + 4, 4)
+
+
+@pytest.mark.parametrize("kind", ["exact", "milvus"])
+def test_windows_of_a_grown_dialogue_equal_those_of_one_indexed_whole(tmp_path, kind):
+    builder, index, payloads = parts(tmp_path, kind, window_tokens=12)
+    add_dialogue(builder, index, payloads, "t", talk(100))
+    builder.encoder.count = 0
+    add_dialogue(builder, index, payloads, "t", talk(104))
+    # Four new turns and the windows of the two fragments that they belong to, as far as they are
+    # new; all others come from the index.
+    assert builder.encoder.count < 4 + 4
+    stored, whole = index.fragments("t", "d"), _whole(builder, 104)
+    assert [s.vector_D.round(5).tolist() for s in stored] == [
+        s.vector_D.round(5).tolist() for s in whole
+    ]
+    wide = {p.turn_ids for s in stored for p in s.passages if len(p.turn_ids) > 1}
+    assert wide == {p.turn_ids for s in whole for p in s.passages if len(p.turn_ids) > 1} != set()
+    index.close()
 
 
 def test_what_is_not_growth_is_built_whole(tmp_path):
@@ -178,3 +204,20 @@ def test_growth_from_a_short_dialogue(tmp_path):
     built = grow(builder, talk(3), index.fragments("t", "d"), talk(12))
     assert [f.fragment for f in built.fragments] == [f.fragment for f in _whole(builder, 12)]
     assert all(np.isclose(np.linalg.norm(f.vector_D), 1, atol=1e-5) for f in built.fragments)
+
+
+def test_text_tiling_reads_the_whole_dialogue_again_and_embeds_only_new_turns():
+    encoder = Counting()
+    memo = MemoEncoder(encoder)
+    builder = Builder(segmenter=TextTilingSegmenter(memo), encoder=memo)
+    [built] = builder.build([talk(60)])
+    index = ExactIndex(dim=encoder.dim, encoder_fingerprint=encoder.fingerprint)
+    index.upsert("t", built, "p")
+    encoder.count = 0
+    fresh = MemoEncoder(encoder)
+    later = Builder(segmenter=TextTilingSegmenter(fresh), encoder=fresh)
+    grown = grow(later, talk(60), index.fragments("t", "d"), talk(66))
+    assert encoder.count == 6
+    [whole] = builder.build([talk(66)])
+    assert [f.fragment for f in grown.fragments] == [f.fragment for f in whole.fragments]
+    assert len(grown.fragments) > 1

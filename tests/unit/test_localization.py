@@ -84,6 +84,14 @@ def test_only_the_given_turns_are_selected_in_the_dialogues_own_ids(localizer):
     assert localizer.localize("invoice", CHAT, []).relevance == 0
 
 
+def test_the_more_a_query_asks_for_one_turn_the_closer_others_must_come(localizer):
+    single = localizer.localize("who found the invoice", CHAT)
+    broad = localizer.localize("discussion of opinions about the invoice of the dentist", CHAT)
+    summary = localizer.localize("summarize the talk about the dentist", CHAT)
+    assert 0.9 > single.utterance_share > broad.utterance_share > summary.utterance_share == 0.0
+    assert single.image_share == summary.image_share == 0.9
+
+
 def test_stored_vectors_replace_encoding():
     class Refusing(HashingEncoder):
         def encode_passages(self, passages):

@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 
 from ffr_core.errors import NotFoundError
@@ -64,6 +66,19 @@ def test_deleting_removes_every_content_and_forgets_it(storage):
     assert [key.split("/")[-1] for key in storage.list()] == [f"{other.split('/')[1]}.json.zst"]
 
 
+def test_only_a_dialogue_without_times_keeps_the_time_of_its_first_indexing(storage):
+    payloads, before = PayloadStore(storage), datetime.now(UTC)
+    name = payloads.put(PLAIN, "t")
+    first = payloads.indexed_at("t", name)
+    assert before <= first <= datetime.now(UTC)
+    payloads.put(PLAIN, "t")
+    assert payloads.indexed_at("t", name) == first
+    assert payloads.indexed_at("u", name) is None
+    dated = Turn(turn_id=0, speaker="Ana", text="x", timestamp=before)
+    name = payloads.put(Dialogue(dialogue_id="dated", turns=(dated,)), "t")
+    assert payloads.indexed_at("t", name) is None
+
+
 class Counting(LocalStorage):
     reads = 0
 
@@ -76,6 +91,7 @@ def test_a_dialogue_stays_unpacked_for_its_lifetime_or_until_it_is_forgotten(tmp
     now, storage = [0.0], Counting(tmp_path)
     payloads = PayloadStore(storage, lifetime=10, clock=lambda: now[0])
     name = payloads.put(PLAIN, "t")
+    storage.reads = 0
     for _ in range(2):
         payloads.get("t", name)
     assert storage.reads == 1

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from ffr_core.parsing import parse_clusters, parse_selection
-from jobs.tiny import tasks
+from jobs.tiny import tasks, vision
 from jobs.tiny.architecture import MARKERS, write_random_model
 from jobs.tiny.attention import use_branched_attention
 from jobs.tiny.corpus import load_items
 from jobs.tiny.sequences import ANSWER_FRAME, Branch, SequenceBuilder, patches
+from jobs.tiny.training import language_states
+from jobs.tiny.vision import features
 
 PACKAGE = Path(__file__).parents[2] / "ffr_core"
 
@@ -63,7 +65,8 @@ def test_branches_behind_one_dialogue_equal_separate_prompts(parts, items):
     model, processor = parts
     builder = SequenceBuilder(processor.tokenizer)
     item = next(item for item in items if item.captions)
-    prefix = builder.prefix(item.dialogue, item.pictures)
+    with torch.no_grad():
+        prefix = builder.prefix(item.dialogue, features(model, item.pictures))
     asked = [Branch(prompt="Q: red", answer="yes"), Branch(prompt="Q: kite on", answer="no no")]
     image_token = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
     plain = []
@@ -81,7 +84,7 @@ def test_branches_behind_one_dialogue_equal_separate_prompts(parts, items):
     batch = builder.pack([(prefix, asked)])
     use_branched_attention(model)
     with torch.no_grad():
-        packed = model(**batch.inputs).logits[0]
+        packed = model.lm_head(language_states(model, batch).last_hidden_state)[0]
     model.model.language_model.config._attn_implementation = "sdpa"
     layout = batch.inputs["attention_mask"]["full_attention"]
     for number, logits in enumerate(plain):
@@ -89,22 +92,47 @@ def test_branches_behind_one_dialogue_equal_separate_prompts(parts, items):
         assert torch.allclose(packed[start : start + len(logits)], logits, atol=1e-4)
 
 
-def test_base_tasks_never_ask_for_ids(items):
+def test_no_base_task_answers_a_query(items):
     rng = random.Random(0)
+    asked = 0
     for item in items:
         turns, images = len(item.dialogue.turns), len(item.dialogue.images)
         for branch in tasks.branches(item, rng, 60):
-            lists_ids = (
-                parse_selection(branch.answer, turns, images).well_formed
-                or parse_clusters(branch.answer, turns).well_formed
-            )
-            assert not lists_ids or branch.prompt == f"copy {branch.answer}"
+            if "<|query_start|>" in branch.prompt:
+                asked += 1
+                assert branch.answer is None
+            elif parse_clusters(branch.answer, turns).well_formed:
+                assert branch.prompt == f"copy {branch.answer}"
+            elif parse_selection(branch.answer, turns, images).well_formed:
+                assert branch.prompt.split()[0] in ("copy", "like", "where")
+    assert asked
 
 
-def test_found_turns_hold_the_words_of_the_probe(items):
+def test_alike_are_the_turns_and_pictures_that_name_the_same(items):
     rng = random.Random(1)
-    for _ in range(40):
-        branch = tasks.find_turns(items[0], rng)
-        if branch.turns:
-            first = items[0].dialogue.turns[min(branch.turns)].text
-            assert branch.answer.startswith(" ".join(first.split()[:2]))
+    item = next(item for item in items if item.captions)
+    for _ in range(60):
+        branch = tasks.find_alike(item, rng)
+        (word,) = branch.words
+        forms = set(tasks.concepts()[word].forms)
+        told = {t.turn_id for t in item.dialogue.turns if forms & set(t.text.split())}
+        shown = {i for i, caption in enumerate(item.captions) if forms & set(caption.split())}
+        side = branch.prompt.split()[-1]
+        assert branch.turns == (told if side != "pictures" else set())
+        assert branch.images == (shown if side != "turns" else set())
+        read = parse_selection(branch.answer, len(item.dialogue.turns), len(item.captions))
+        assert read.selection.utterance_ids == branch.turns
+        assert read.selection.image_ids == branch.images
+
+
+def test_a_tower_is_not_asked_for_what_training_never_shows():
+    from ffr_core.dataset.synthetic.words import COLORS, OBJECTS, PLACES, colors_of, places_of
+
+    names = (OBJECTS, COLORS, PLACES)
+    labels = torch.tensor([[3, COLORS.index(colors_of(OBJECTS[3], "train")[0]), 0]])
+    thing, color, place = vision.possible(labels, *vision.together(names))
+    assert {COLORS[i] for i in color[0].nonzero()} == set(colors_of(OBJECTS[3], "train"))
+    assert {PLACES[i] for i in place[0].nonzero()} == set(places_of(OBJECTS[3], "train"))
+    for number, name in enumerate(OBJECTS):
+        both = COLORS[labels[0, 1]] in colors_of(name, "train")
+        assert thing[0, number] == (both and PLACES[0] in places_of(name, "train"))

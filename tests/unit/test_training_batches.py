@@ -195,8 +195,16 @@ def test_pairs_stand_at_the_ends_of_turns_images_and_query(parts):
         ends = [decode(ids[: end + 1])[-12:] for end in pairs.element_E.tolist()]
         assert [end.strip()[-9:] for end in ends[:4:2]] == ["meet at 0", "meet at 2"]
         assert ends[4].endswith("<|vision_end|>"[-12:])
-        assert {decode(ids[: q + 1])[-13:] for q in pairs.query_E.tolist()} == {"<|query_end|>"}
-        assert pairs.gold_E.tolist() == [1, 1, 0, 0, 0]
+        queries = pairs.query_E.tolist()
+        assert {decode(ids[: q + 1])[-13:] for q in queries[:5]} == {"<|query_end|>"}
+        assert pairs.gold_E.tolist()[:5] == [1, 1, 0, 0, 0]
+        inside = [decode([int(ids[q])]).strip() for q in queries[5:]]
+        if prompts == "compact":
+            # Four turns at each token of "[0, 1", the only image at the "[" of an empty list.
+            assert inside == [t for t in ("[", "0", ",", "1") for _ in range(4)] + ["["]
+            assert pairs.gold_E.tolist()[5:] == [1, 1, 0, 0] * 4 + [0]
+        else:
+            assert not inside
     assert examples[2].answer.startswith("<|utt_ids_start|>[0, 1]")
 
 

@@ -29,6 +29,8 @@ class SynthConfig(Config):
     """Side of the split of combinations, templates, names and drawn instances."""
     images: bool = True
     """Whether turns carry pictures."""
+    picture_size: int = Field(default=512, ge=56, le=2048)
+    """Pixels on each side of a drawn picture."""
     captions: bool = False
     """Whether pictures carry captions, which reveal their content."""
     defects: float = Field(default=0.0, ge=0.0, le=1.0)

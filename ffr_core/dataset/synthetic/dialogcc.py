@@ -21,7 +21,7 @@ from ffr_core.dataset.synthetic.config import SynthConfig
 from ffr_core.dataset.synthetic.defects import KINDS, Defect, Short, SizedPicture, plant
 from ffr_core.dataset.synthetic.generate import generate_one
 from ffr_core.dataset.synthetic.pictures import describe_picture, draw_sized
-from ffr_core.dataset.synthetic.write import SIZE, SynthReport, save_png, write_lines
+from ffr_core.dataset.synthetic.write import SynthReport, save_png, write_lines
 
 _SPLITS = {"train": "train", "heldout": "test"}
 
@@ -48,8 +48,9 @@ def short_dialogue(config: SynthConfig, number: int) -> Short:
                 "description": captions[0] if captions else "",
             }
         )
+    size = config.picture_size
     files = {
-        str(image.uri): SizedPicture(picture=spec, width=SIZE, height=SIZE)
+        str(image.uri): SizedPicture(picture=spec, width=size, height=size)
         for image, spec in zip(made.dialogue.images, made.pictures, strict=True)
     }
     return Short(

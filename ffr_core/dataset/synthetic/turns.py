@@ -139,6 +139,7 @@ def assign_speakers(pieces: list[Piece], names: tuple[str, ...], rng: Random) ->
     for piece in pieces:
         last = speakers[-1] if speakers else None
         others = [name for name in present if name != last]
-        stay = last is not None and not piece.answers and rng.random() < 0.2
+        # The second turn is by another speaker, so that nobody talks alone.
+        stay = len(speakers) > 1 and not piece.answers and rng.random() < 0.2
         speakers.append(last if stay and last else rng.choice(others))
     return speakers

@@ -19,8 +19,6 @@ from ffr_core.records import record_from_dialogue
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SIZE = 512
-"""Pixels of a written picture's side."""
 _PALETTE = 48
 Format = Literal["ffrs", "dialogcc"]
 
@@ -86,7 +84,7 @@ def write(config: SynthConfig, out: Path, form: Format = "ffrs") -> SynthReport:
     def records() -> Iterator[dict[str, Any]]:
         for made in generate(config):
             for image, picture in zip(made.dialogue.images, made.pictures, strict=True):
-                save_png(draw_picture(picture, SIZE), out / str(image.uri))
+                save_png(draw_picture(picture, config.picture_size), out / str(image.uri))
             counts.update(_counts(made))
             kinds.update(q.kind.value for q in made.dialogue.queries or () if q.kind)
             yield _record(made)
@@ -124,10 +122,15 @@ def _record(made: SyntheticDialogue) -> dict[str, Any]:
 
 
 def save_png(image: Image, path: Path) -> None:
-    """Write a small palette PNG; a flat drawing loses nothing that the eye would see."""
+    """Write a small palette PNG."""
+    to_palette(image).save(path)
+
+
+def to_palette(image: Image) -> Image:
+    """Few colors; a flat drawing loses nothing that the eye would see."""
     from PIL import Image as Pillow
 
-    image.quantize(_PALETTE, Pillow.Quantize.FASTOCTREE, dither=Pillow.Dither.NONE).save(path)
+    return image.quantize(_PALETTE, Pillow.Quantize.FASTOCTREE, dither=Pillow.Dither.NONE)
 
 
 def write_lines(path: Path, lines: Iterator[str]) -> None:

@@ -1,0 +1,1 @@
+"""Running a system: backup and restore, retention, structured logs."""
