@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobs.report.paper import DETAIL
@@ -140,38 +140,54 @@ def significance(report: Report) -> ShownTable:
     )
 
 
+_README_SCORES: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
+    "pairwise F1": lambda cell: _value(cell, "segmentation", "pairwise", "f1"),
+    "Recall@1": lambda cell: _value(cell, "recall", "recall@1"),
+    "Recall@5": lambda cell: _value(cell, "recall", "recall@5"),
+    "selection F1": lambda cell: _selected(cell, "f1"),
+    "selection MCC": lambda cell: _selected(cell, "mcc"),
+    "search F1": lambda cell: _value(cell, "search", "f1"),
+}
+
+
 def readme_table(report: Report) -> str:
-    """One line a set and system with the main scores, for the README; only what was measured."""
+    """One line a set, for the README: the reference system and the best of the others."""
+    reference = report["reference"]
     rows = []
     for item in report["sets"]:
-        for system, cell in report["results"].get(item["name"], {}).items():
-            if not any(part in cell for part in ("selection", "segmentation", "recall", "search")):
-                continue
-            chosen, parts = cell.get("selection"), cell.get("segmentation")
-            recall, search = cell.get("recall"), cell.get("search")
-            selected = chosen["micro"][chosen["headline"]] if chosen else {}
-            rows.append(
-                (
-                    item["name"],
-                    system,
-                    f"{pct(parts['pairwise']['f1'])}" if parts else "",
-                    f"{pct(recall['recall@1'])} / {pct(recall['recall@5'])}" if recall else "",
-                    f"{pct(selected['f1'])} / {pct(selected['mcc'])}" if chosen else "",
-                    f"{pct(search['f1'])}" if search else "",
-                    f"{search['seconds']:.3f}" if search else "",
-                )
-            )
+        cells = report["results"].get(item["name"], {})
+        shown = []
+        for score in _README_SCORES.values():
+            found = {name: value for name, c in cells.items() if (value := score(c)) is not None}
+            own = found.pop(reference, None)
+            best = max(found, key=lambda name: found[name]) if found else ""
+            beside = f" / {pct(found[best])} {best}" if found else ""
+            shown.append("" if own is None else f"{pct(own)}{beside}")
+        if any(shown):
+            rows.append((item["name"], *shown))
     table = ShownTable(
         number="readme",
         title="Results",
-        columns=(
-            *("set", "system", "pairwise F1", "Recall@1 / @5", "selection F1 / MCC"),
-            *("search F1", "seconds a search"),
-        ),
+        columns=("set", *_README_SCORES),
         rows=tuple(rows),
-        note=f"Per cent. `{report['command']}`, commit {report['commit']}, {report['machine']}.",
+        note=f"Per cent; {reference} / the best other system measured. `{report['command']}`,"
+        f" commit {report['commit']}, {report['machine']}.",
     )
     return table.markdown().split("\n", 2)[2]
+
+
+def _value(cell: Mapping[str, Any], *keys: str) -> float | None:
+    found: Any = cell
+    for key in keys:
+        found = found.get(key)
+        if found is None:
+            return None
+    return float(found)
+
+
+def _selected(cell: Mapping[str, Any], score: str) -> float | None:
+    chosen = cell.get("selection")
+    return float(chosen["micro"][chosen["headline"]][score]) if chosen else None
 
 
 def _group(found: Mapping[str, Any] | None) -> str:

@@ -134,7 +134,7 @@ class SequenceBuilder:
         Args:
             dialogue: Its images are in the order of the features.
             features_KD: Output of the vision tower, 4 rows an image.
-            words: What the ends of the turns, then of the images, should know.
+            words: What the ends of the turns, then of the images, should know beside their ids.
         """
         ids = list(self.tokens("<|im_start|>user\n"))
         image_ends: list[int] = []
@@ -149,9 +149,14 @@ class SequenceBuilder:
                     ids += self.tokens(line)
         starts = [i for i, token in enumerate(ids) if token == self._turn_start]
         ends = [start - 1 for start in starts[1:]] + [len(ids) - 1]
+        numbers = [*(turn.turn_id for turn in dialogue.turns), *range(len(image_ends))]
         bags = [
-            Bag(row=0, position=end, token_ids=self._tokens_of(known))
-            for end, known in zip([*ends, *image_ends], words, strict=False)
+            Bag(
+                row=0,
+                position=end,
+                token_ids=[*self.tokens(str(number)), *self._tokens_of(known)],
+            )
+            for end, number, known in zip([*ends, *image_ends], numbers, words, strict=False)
         ]
         return Prefix(
             bags=bags,

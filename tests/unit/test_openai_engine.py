@@ -141,6 +141,18 @@ def test_strange_answers_are_errors(endpoint: Endpoint) -> None:
     client.close()
 
 
+def test_an_answer_that_was_cut_off_under_a_grammar_is_no_error(endpoint: Endpoint) -> None:
+    choice = {"message": {"content": "yes, y"}, "finish_reason": "length"}
+    endpoint.answer = {"choices": [choice]}
+    client = engine(endpoint)
+    [answer] = client.generate([ask("hi", grammar="(yes, )*yes")])
+    assert (answer.finish_reason, answer.text, answer.error) == ("length", "yes, y", None)
+    endpoint.answer = {"choices": [{**choice, "finish_reason": "stop"}]}
+    [answer] = client.generate([ask("hi", grammar="(yes, )*yes")])
+    client.close()
+    assert answer.finish_reason == "error" and "grammar" in str(answer.error)
+
+
 def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOME_KEY", raising=False)
     with pytest.raises(ConfigError, match="SOME_KEY"):

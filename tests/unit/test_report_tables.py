@@ -179,8 +179,17 @@ def test_names_cannot_break_markdown_or_html(tmp_path):
 
 def test_the_readme_table_holds_what_was_measured_and_where_it_comes_from():
     text = readme_table(report())
-    assert "| a\\|b | ours |  |  | 40.00 / 10.00 |  |  |" in text
+    assert "| a\\|b |  |  |  | 40.00 | 10.00 |  |" in text
     assert "CLIP" not in text and "`cmd`, commit abc, m." in text
+
+
+def test_the_readme_table_sets_the_best_other_system_beside_the_reference():
+    made = report()
+    cells = made["results"]["a|b"]
+    cells["ours"]["segmentation"] = {"pairwise": {"f1": 0.5}}
+    cells["cuts"]["segmentation"] = {"pairwise": {"f1": 0.3}}
+    cells["replies"] = {"segmentation": {"pairwise": {"f1": 0.6}}}
+    assert "| a\\|b | 50.00 / 60.00 replies |" in readme_table(made)
 
 
 def test_a_report_needs_distinct_names_and_a_known_reference(tmp_path):
