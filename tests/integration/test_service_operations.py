@@ -31,7 +31,7 @@ def spans_of(service, trace_id, wanted):
 def test_one_trace_goes_through_the_processes_of_a_search(service, a):
     answer = a.post("/v1/search", json={"query": "sailing boat"}, headers=PARENT)
     assert answer.json()["dialogues"]
-    wanted = {"recall", "search index", "localize", "read candidate", "aggregate"}
+    wanted = {"ingress", "recall", "search index", "localize", "read candidate", "aggregate"}
     spans = spans_of(service, TRACE, wanted)
     assert wanted <= {span["name"] for span in spans}
     by_id = {span["context"]["span_id"]: span for span in spans}
