@@ -423,17 +423,30 @@ def open_system(name_or_path: str = "laptop", home: str | Path | None = None) ->
             for answer in system.search("where do we meet on Saturday?"):
                 print(answer.dialogue_id, answer.spans)
     """
+    return build_system(load_profile(name_or_path, home))
+
+
+def build_system(
+    profile: Profile, encoder: Encoder | None = None, localizer: Localizer | None = None
+) -> System:
+    """All parts of a profile as one object.
+
+    Args:
+        profile: What to build.
+        encoder: In the place of the profile's own, such as one with a cache.
+        localizer: In the place of the profile's own.
+    """
     from ffr_core.pipeline import System
 
-    profile = load_profile(name_or_path, home)
-    encoder = build_encoder(profile.encoder)
+    encoder = encoder or build_encoder(profile.encoder)
+    if localizer is None:
+        engine = part_engine(profile, profile.localizer)
+        localizer = build_localizer(profile.localizer, encoder, engine=engine)
     return System(
         builder=build_builder(profile, encoder),
         index=build_index(profile, encoder.fingerprint, encoder.dim),
         payloads=build_payloads(profile),
-        localizer=build_localizer(
-            profile.localizer, encoder, engine=part_engine(profile, profile.localizer)
-        ),
+        localizer=localizer,
         num_candidates=profile.search.num_candidates,
         min_relevance=profile.search.min_relevance,
         recall_weight=profile.search.recall_weight,

@@ -32,16 +32,7 @@ from ffr_core.localization.calibration import (
     reliability,
 )
 from ffr_core.pipeline import System, localize_all, write_dialogues
-from ffr_core.profile import (
-    Profile,
-    build_builder,
-    build_encoder,
-    build_index,
-    build_localizer,
-    build_payloads,
-    load_profile,
-    part_engine,
-)
+from ffr_core.profile import Profile, build_system, load_profile
 from ffr_core.types import Candidate, Dialogue, Filters, Localization, Query, Selection
 from jobs.evaluate import BATCH, TENANT, EvalSet, load_set
 
@@ -139,18 +130,12 @@ def collect(profile_name: str, data: EvalSet) -> list[Example]:
 
 
 def _system(profile: Profile, home: str) -> System:
-    """The profile with a fresh index, a localizer without calibration and nothing dropped."""
-    encoder = build_encoder(profile.encoder)
+    """The profile with a fresh index and a localizer without calibration."""
     index = profile.index.model_copy(update={"uri": f"{home}/calibrate.db", "prefix": "ffrs"})
     storage = profile.storage.model_copy(update={"uri": f"{home}/store"})
-    profile = profile.model_copy(update={"index": index, "storage": storage})
-    raw = profile.localizer.model_copy(update={"calibration": None})
-    return System(
-        builder=build_builder(profile, encoder),
-        index=build_index(profile, encoder.fingerprint, encoder.dim),
-        payloads=build_payloads(profile),
-        localizer=build_localizer(raw, encoder, engine=part_engine(profile, raw)),
-        num_candidates=profile.search.num_candidates,
+    localizer = profile.localizer.model_copy(update={"calibration": None})
+    return build_system(
+        profile.model_copy(update={"index": index, "storage": storage, "localizer": localizer})
     )
 
 

@@ -24,7 +24,7 @@ from ffr_core.metrics import segmentation, selection
 from ffr_core.metrics.bootstrap import f1_of_shares, paired_difference
 from ffr_core.metrics.ranking import RECALL_CUTOFFS, recall_at_k
 from ffr_core.metrics.selection import Counts
-from ffr_core.pipeline import System, localize_all, write_dialogues
+from ffr_core.pipeline import localize_all, write_dialogues
 from ffr_core.profile import (
     Profile,
     build_builder,
@@ -32,7 +32,7 @@ from ffr_core.profile import (
     build_image_reader,
     build_index,
     build_localizer,
-    build_payloads,
+    build_system,
     load_profile,
     part_engine,
 )
@@ -286,23 +286,11 @@ def _corpus(
 
     Latency is that of one search in this process, the query encoded without a cache.
     """
-    builder = build_builder(profile, encoder)
-    system = System(
-        builder=builder,
-        index=build_index(profile, encoder.fingerprint, encoder.dim),
-        payloads=build_payloads(profile),
-        localizer=build_localizer(
-            profile.localizer, encoder, engine=part_engine(profile, profile.localizer)
-        ),
-        num_candidates=profile.search.num_candidates,
-        min_relevance=profile.search.min_relevance,
-        recall_weight=profile.search.recall_weight,
-    )
-    with system:
+    with build_system(profile, encoder) as system:
         for start in range(0, len(data.dialogues), BATCH):
-            items = builder.build(data.dialogues[start : start + BATCH])
+            items = system.builder.build(data.dialogues[start : start + BATCH])
             write_dialogues(system.index, system.payloads, TENANT, items)
-        searching = replace(system, builder=replace(builder, encoder=plain))
+        searching = replace(system, builder=replace(system.builder, encoder=plain))
         found, seconds = [], []
         for _, query in data.asked:
             started = time.perf_counter()

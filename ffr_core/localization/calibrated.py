@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ffr_core.localization.calibration import Calibration
 from ffr_core.protocols import Localizer
@@ -29,7 +30,8 @@ class CalibratedLocalizer:
 
 def apply(calibration: Calibration, found: Localization) -> Localization:
     """The same selection with calibrated probabilities."""
-    return Localization(
+    return replace(
+        found,
         utterances={i: calibration.utterance(p) for i, p in found.utterances.items()},
         images={i: calibration.image(p) for i, p in found.images.items()},
         relevance=calibration.relevance(found.relevance),

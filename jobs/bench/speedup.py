@@ -25,11 +25,9 @@ from ffr_core.pipeline import System, localize_all, write_dialogues
 from ffr_core.profile import (
     Profile,
     SegmenterConfig,
-    build_builder,
     build_encoder,
-    build_index,
     build_localizer,
-    build_payloads,
+    build_system,
     load_profile,
     part_engine,
 )
@@ -271,15 +269,9 @@ def opened(profile: Profile, num_candidates: int) -> Iterator[Bench]:
     engine = part_engine(profile, profile.localizer)
     assert engine is not None, "the profile's localizer needs an engine; use `tiny` or `paper`"
     meter = Meter(engine)
-    system = System(
-        builder=build_builder(profile, encoder),
-        index=build_index(profile, encoder.fingerprint, encoder.dim),
-        payloads=build_payloads(profile),
-        localizer=build_localizer(profile.localizer, encoder, engine=meter),
-        num_candidates=num_candidates,
-        min_relevance=profile.search.min_relevance,
-        recall_weight=profile.search.recall_weight,
-    )
+    localizer = build_localizer(profile.localizer, encoder, engine=meter)
+    search = profile.search.model_copy(update={"num_candidates": num_candidates})
+    system = build_system(profile.model_copy(update={"search": search}), encoder, localizer)
     try:
         with system:
             yield Bench(system, meter)

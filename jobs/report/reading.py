@@ -13,14 +13,14 @@ from typing import Any
 from ffr_core.errors import InputError
 from ffr_core.localization.f2rvlm import F2rvlmLocalizer, F2rvlmReader
 from ffr_core.metrics.ranking import RECALL_CUTOFFS
-from ffr_core.pipeline import System, write_dialogues
+from ffr_core.pipeline import write_dialogues
 from ffr_core.profile import (
     Profile,
     build_builder,
     build_encoder,
     build_index,
     build_localizer,
-    build_payloads,
+    build_system,
     load_profile,
     part_engine,
 )
@@ -194,29 +194,20 @@ def _search(
     queries: Sequence[str],
 ) -> list[Found]:
     """The two-stage search; a query is encoded without the cache, so that seconds are true."""
-    builder = build_builder(profile, encoder)
-    with tempfile.TemporaryDirectory(prefix="ffrs-report-") as home:
-        placed = at(profile, home)
-        system = System(
-            builder=builder,
-            index=build_index(placed, encoder.fingerprint, encoder.dim),
-            payloads=build_payloads(placed),
-            localizer=localizer,
-            num_candidates=profile.search.num_candidates,
-            min_relevance=profile.search.min_relevance,
-            recall_weight=profile.search.recall_weight,
-        )
-        with system:
-            for start in range(0, len(dialogues), BATCH):
-                items = builder.build(dialogues[start : start + BATCH])
-                write_dialogues(system.index, system.payloads, TENANT, items)
-            searching = replace(system, builder=replace(builder, encoder=plain))
-            found = []
-            for query in queries:
-                started = time.perf_counter()
-                answers = searching.search(query, tenant=TENANT)
-                seconds = time.perf_counter() - started
-                found.append(Found(answers=tuple(map(_answer, answers)), seconds=seconds))
+    with (
+        tempfile.TemporaryDirectory(prefix="ffrs-report-") as home,
+        build_system(at(profile, home), encoder, localizer) as system,
+    ):
+        for start in range(0, len(dialogues), BATCH):
+            items = system.builder.build(dialogues[start : start + BATCH])
+            write_dialogues(system.index, system.payloads, TENANT, items)
+        searching = replace(system, builder=replace(system.builder, encoder=plain))
+        found = []
+        for query in queries:
+            started = time.perf_counter()
+            answers = searching.search(query, tenant=TENANT)
+            seconds = time.perf_counter() - started
+            found.append(Found(answers=tuple(map(_answer, answers)), seconds=seconds))
     return found
 
 

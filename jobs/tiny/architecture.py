@@ -155,11 +155,19 @@ def new_model(config: Any, seed: int) -> Any:
 
 
 def deepen(model: Any, num_layers: int, at: int) -> Any:
-    """A copy with layers inserted behind layer `at` that pass everything on at first."""
+    """A copy with layers inserted behind layer `at` that pass everything on at first.
+
+    Raises:
+        ConfigError: The model has as many layers already.
+    """
     import re
+
+    from ffr_core.errors import ConfigError
 
     config = model.config.to_dict()
     added = num_layers - config["text_config"]["num_hidden_layers"]
+    if added < 1:
+        raise ConfigError(f"the model has {num_layers - added} layers; ask for more than that")
     config["text_config"]["num_hidden_layers"] = num_layers
     config["text_config"].pop("layer_types", None)
     deeper = new_model(type(model.config).from_dict(config), seed=0)

@@ -48,13 +48,15 @@ def main() -> None:
     """Parse the command line, train and write the model folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--vision-minutes", type=float, default=5)
-    parser.add_argument("--minutes", type=float, default=35)
+    parser.add_argument("--vision-minutes", type=float, default=10)
+    parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="go on from this folder, on longer dialogues")
     parser.add_argument("--layers", type=int, help="insert layers up to this number, with --init")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    if options.layers and not options.init:
+        parser.error("--layers goes with --init, the folder whose model gets more layers")
     torch.set_num_threads(options.threads)
     if options.init:
         resume(options.out, options.init, options.layers, options.minutes, options.seed)
@@ -96,7 +98,6 @@ def resume(out: Path, init: Path, layers: int | None, minutes: float, seed: int)
         model = architecture.deepen(model, layers, LAYER).train()
     state = State(model, out.with_name(out.name + ".state.pt"))
     made_by = json.loads((init / "made_by.json").read_text())
-    state.vision = tuple(made_by["vision_accuracy"].values())
     train(model, tokenizer, state, lengths, (0.6,), minutes, seed)
     counts = {"minutes": minutes, "seed": seed, "layers": layers, **state.summary()}
     write(model, tokenizer, out, {**counts, "init": made_by})
@@ -172,7 +173,7 @@ class State:
         self.match_head, self.bag_head = MatchHead(size), BagHead(size)
         self.model, self._path = model, path
         self.seconds, self.step, self.tokens = 0.0, 0, 0
-        self.vision: tuple[float, ...] = ()
+        self.vision: dict[str, float] = {}
         self._parts = (model, self.match_head, self.bag_head)
         self._parameters = [p for part in self._parts for p in part.parameters()]
         self.optimizer = torch.optim.AdamW(
@@ -220,7 +221,7 @@ class State:
             "steps": self.step,
             "tokens": self.tokens,
             "seconds": round(self.seconds),
-            "vision_accuracy": dict(zip(("thing", "color", "place"), self.vision, strict=True)),
+            **({"vision_accuracy": self.vision} if self.vision else {}),
         }
 
     def forget(self) -> None:

@@ -99,7 +99,7 @@ def features(model: Any, pictures: np.ndarray) -> Tensor:
     return torch.cat(list(model.model.get_image_features(patches(pictures), grid).pooler_output))
 
 
-def train_tower(model: Any, minutes: float, seed: int) -> tuple[float, ...]:
+def train_tower(model: Any, minutes: float, seed: int) -> dict[str, float]:
     """Train `model.model.visual` in place.
 
     Returns:
@@ -144,10 +144,12 @@ def train_tower(model: Any, minutes: float, seed: int) -> tuple[float, ...]:
     held_out = draw(1_000, seed + 32, "heldout", names, 1.0)
     with torch.no_grad():
         logits_of = _read(model, head, held_out.pictures)
-    return tuple(
-        float((logits.argmax(-1) == held_out.labels_IS[:, slot]).float().mean())
-        for slot, logits in enumerate(logits_of)
-    )
+    return {
+        name: float((logits.argmax(-1) == labels_I).float().mean())
+        for name, logits, labels_I in zip(
+            ("thing", "color", "place"), logits_of, held_out.labels_IS.unbind(1), strict=True
+        )
+    }
 
 
 def disguise(pictures: np.ndarray, others: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -103,15 +103,16 @@ def test_a_profile_takes_the_file(run):
 
 
 def test_calibration_changes_probabilities_and_no_selection():
+    shares = {"utterance_share": 0.7, "image_share": 0.9}
     half = Calibrator(scores=(0.0, 1.0), probabilities=(0.0, 0.5))
 
     class Fixed:
         def localize(self, query, dialogue, turn_ids=None, evidence=()):
-            return Localization(utterances={3: 0.8}, images={0: 0.6}, relevance=1.0)
+            return Localization(utterances={3: 0.8}, images={0: 0.6}, relevance=1.0, **shares)
 
     calibration = Calibration(utterance=half, image=half, relevance=half)
     found = CalibratedLocalizer(Fixed(), calibration).localize("q", None)
-    assert found == Localization(utterances={3: 0.4}, images={0: 0.3}, relevance=0.5)
+    assert found == Localization(utterances={3: 0.4}, images={0: 0.3}, relevance=0.5, **shares)
 
 
 def test_gold_counts_inside_the_candidate_only():

@@ -92,6 +92,20 @@ def test_branches_behind_one_dialogue_equal_separate_prompts(parts, items):
         assert torch.allclose(packed[start : start + len(logits)], logits, atol=1e-4)
 
 
+def test_inserted_layers_change_nothing_at_first(parts):
+    from ffr_core.errors import ConfigError
+    from jobs.tiny.architecture import deepen
+
+    model = parts[0]
+    deeper = deepen(model, 4, 1)
+    ids = torch.arange(40, 60)[None]
+    with torch.no_grad():
+        assert torch.equal(deeper(input_ids=ids).logits, model(input_ids=ids).logits)
+    assert len(deeper.model.language_model.layers) == 4
+    with pytest.raises(ConfigError, match="2 layers"):
+        deepen(model, 2, 1)
+
+
 def test_no_base_task_answers_a_query(items):
     rng = random.Random(0)
     asked = 0
@@ -136,3 +150,18 @@ def test_a_tower_is_not_asked_for_what_training_never_shows():
     for number, name in enumerate(OBJECTS):
         both = COLORS[labels[0, 1]] in colors_of(name, "train")
         assert thing[0, number] == (both and PLACES[0] in places_of(name, "train"))
+
+
+def test_the_readout_sorts_the_tokens_of_a_list():
+    from jobs.tiny.readout import kinds
+
+    right = ["<|utt_ids_start|>", "[", "3", ",Ġ", "5", "]", "<|img_ids_start|>", "[", "]"]
+    guessed = ["x", "[", "3", "]", "6", "]", "x", "[", "0"]
+    assert list(kinds(right, guessed)) == [
+        ("turns: empty?", True),
+        ("turns: first id", True),
+        ("turns: go on", False),
+        ("turns: later id", False),
+        ("turns: stop", True),
+        ("pictures: empty?", False),
+    ]
