@@ -55,9 +55,14 @@ class ImageReader:
             LimitError: Too many bytes or pixels.
             InputError: Not an image.
         """
-        place = None if urlparse(uri).scheme in ("http", "https") else self._locate(uri)
-        if isinstance(place, Path):
+        place = self.local_path(uri)
+        if place is not None:
             self._decode(self._read_file(place, uri), uri).close()
+
+    def local_path(self, uri: str) -> Path | None:
+        """The place of a local image below a root; None for `s3://` and `http(s)` references."""
+        place = None if urlparse(uri).scheme in ("http", "https") else self._locate(uri)
+        return place if isinstance(place, Path) else None
 
     def open(self, uri: str) -> PIL.Image.Image:
         """Return the decoded picture, RGB; errors as in `check_readable`, plus ForbiddenError."""

@@ -6,7 +6,8 @@ Steps: read -> embed -> clean -> pools -> triplets -> annotate (merge, tag, QA) 
 -> card. Each has a folder below `<out>/steps` and is done once: the same command goes on where it
 was cut off, a changed setting repeats its step and those after it. `<out>` holds `sft.jsonl`,
 `rft.jsonl`, `validation.jsonl`, `boundary_train.jsonl`, `boundary_test.jsonl`, `fem_train.jsonl`,
-`fem_test.jsonl`, the card and `summary.json`. Every record that was left out has a reason.
+`fem_test.jsonl`, their pictures (`images`), the card and `summary.json`; the folder may be moved,
+training jobs find the pictures beside the files. Every record that was left out has a reason.
 """
 
 from __future__ import annotations
@@ -112,8 +113,12 @@ def run(config: DatasetConfig) -> dict[str, Any]:
     texts = {r["dialogue_id"]: dialogue_text(dialogue_from_record(r)) for r in read_records(short)}
     splits = step("8-splits", parts("splits"), lambda f: split(config, queries.folder, texts, f))
     counts = {name: found.counts for name, found in done.items()}
-    publish(out, splits.folder, queries.folder, counts)
-    summary = {"steps": counts, "repeated": [n for n, d in done.items() if d.repeated]}
+    published = publish(config, out, splits.folder, queries.folder, counts)
+    summary = {
+        "steps": counts,
+        "published": published,
+        "repeated": [n for n, d in done.items() if d.repeated],
+    }
     write_json(out / "summary.json", summary)
     return summary
 

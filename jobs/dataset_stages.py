@@ -131,7 +131,7 @@ class MatchStage:
         for pool in map(str, batch["pool"]):
             rows = self.rows_of[pool]
             matches = match_triplets(load_features(Path(self.folder), rows), self.rules)
-            triplets = [[rows[i] for i in triplet] for triplet in matches.triplets]
+            triplets = np.asarray(rows)[matches.triplets_T3].tolist()
             record = {"pool": pool, "triplets": triplets, "anchors": matches.anchors}
             found.append(json.dumps({**record, "missing": dict(matches.missing)}))
         return {"matches": found}

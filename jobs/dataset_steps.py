@@ -13,10 +13,12 @@ from typing import Any
 from ffr_core.dataset.card import card_json, card_markdown, draw_card, make_card
 from ffr_core.dataset.clean_corpus import dialogue_text
 from ffr_core.dataset.long_dialogue import from_json
+from ffr_core.dataset.pictures import Pictures, image_key_of
 from ffr_core.dataset.split_files import write_splits
 from ffr_core.dataset.splits import POOLS, divide
 from ffr_core.dataset.steps import append_log, read_records, write_json, write_records
 from ffr_core.errors import BusyError
+from ffr_core.images import ImageReader
 from ffr_core.records import dialogue_from_record
 from jobs.dataset_config import DatasetConfig
 from jobs.dataset_stages import (
@@ -94,11 +96,8 @@ def embed_corpus(config: DatasetConfig, corpus: Path, folder: Path) -> dict[str,
 
 def divide_corpus(config: DatasetConfig, short: Path, folder: Path) -> dict[str, Any]:
     """Give every short dialogue its pool."""
-    texts: list[str] = []
-    keys: list[list[str]] = []
-    for record in read_records(short):
-        texts.append(dialogue_text(dialogue_from_record(record)))
-        keys.append(record["image_keys"])
+    keys = [record["image_keys"] for record in read_records(short)]
+    texts = (dialogue_text(dialogue_from_record(record)) for record in read_records(short))
     pools = divide(texts, keys, config.splits)
     write_json(folder / "pools.json", pools)
     return {"dialogues": len(pools), "pools": dict(sorted(Counter(pools).items()))}
@@ -230,19 +229,20 @@ def split(
     return write_splits(pools, texts, folder, config.splits, encoder.encode_queries)
 
 
-def publish(out: Path, splits: Path, queries: Path, counts: dict[str, Any]) -> None:
-    """Copy the splits to `out` and write the card beside them."""
-    for file in sorted(splits.glob("*.jsonl")):
-        part = out / f"{file.name}.part"
-        part.write_bytes(file.read_bytes())
-        part.replace(out / file.name)
+def publish(
+    config: DatasetConfig, out: Path, splits: Path, queries: Path, counts: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the splits to `out` with their pictures and the card beside them."""
     items = [from_json(r) for pool in POOLS for r in read_records(queries / f"{pool}.jsonl")]
-    sizes = {name: counts["8-splits"]["sizes"][name] for name in counts["8-splits"]["sizes"]}
-    card = make_card(items, sizes, counts)
+    pictures = Pictures(out, ImageReader(limits=config.images), image_key_of(items))
+    for file in sorted(splits.glob("*.jsonl")):
+        write_records(out / file.name, map(pictures.place, read_records(file)))
+    card = make_card(items, counts["8-splits"]["sizes"], counts)
     write_json(out / "card.json", card_json(card))
     command = "python -m jobs.build_dataset --config CONFIG.toml"
     (out / "card.md").write_text(card_markdown(card, command), encoding="utf-8")
     draw_card(card, out)
+    return pictures.counts
 
 
 def _rows(rows: Any) -> Iterator[dict[str, Any]]:

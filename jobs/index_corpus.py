@@ -238,7 +238,14 @@ def pipeline(
                     min_size=pool.min_workers, max_size=pool.max_workers
                 ),
             )
-        rows = rows.map_batches(wrap(WriteStage(owners=owners)), batch_size=16, num_cpus=0.25)
+        # Actors: a worker process of tasks that pause ends, and a new one costs seconds of CPU.
+        rows = rows.map_batches(
+            wrap(WriteStage),
+            fn_constructor_args=(owners,),
+            batch_size=16,
+            num_cpus=0.1,
+            compute=ray.data.ActorPoolStrategy(size=len(owners)),
+        )
     for batch in rows.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
         yield from rows_of(batch)
 

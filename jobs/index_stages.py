@@ -5,10 +5,14 @@ A row is one record. It carries `source`, `position`, `consumed`, and either a `
 fails a stage: what goes wrong with one record becomes its `status`, with a reason. Pictures travel
 as URIs; the engine of the process that needs them opens them.
 
-A boundary model runs in our own actor class, one engine an actor, and not in `ray.data.llm`: it
-makes one prompt a row where a long dialogue needs several windows, its error rows skip the
-postprocessing that counts reasons, it runs vLLM only, and the same segmenter object must answer
-here, in `ffrs index` and in the service.
+A boundary model runs in our own actor class, one engine an actor, and not in `ray.data.llm`. With
+Ray 2.60, `build_processor` and `vLLMEngineProcessorConfig` take segmentation prompts with pictures,
+a grammar a row (`sampling_params["structured_outputs"]`) and a local adapter (`model` = its
+folder); the executor must be `mp` and `placement_group_config` name CPUs on a machine without GPU.
+But it makes one prompt a row where a long dialogue needs several windows; pictures travel decoded
+between its stages; its error rows skip the postprocessing that counts reasons and carry the start
+of the prompt; a record that ends its engine is tried without end; it runs vLLM only, and the same
+segmenter object must answer here, in `ffrs index` and in the service.
 """
 
 from __future__ import annotations
@@ -295,11 +299,12 @@ class BuildStage(_ModelStage):
         return self._step(batch, "build_failed", lambda ds: self._builder.build(ds))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WriteStage:
     """Indexed dialogue -> finished row. The owners explode it into index rows."""
 
-    owners: list[Any]
+    def __init__(self, owners: Sequence[Any]) -> None:
+        """Keep the owners."""
+        self._owners = owners
 
     def __call__(self, batch: Batch) -> Batch:
         """Hand each owner its dialogues and wait for the acknowledgement."""
@@ -309,10 +314,10 @@ class WriteStage:
         per_owner: dict[int, list[int]] = {}
         for number, row in enumerate(rows):
             if not row["status"]:
-                owner = owner_of(row["dialogue_id"], len(self.owners))
+                owner = owner_of(row["dialogue_id"], len(self._owners))
                 per_owner.setdefault(owner, []).append(number)
         asked = {
-            owner: self.owners[owner].write.remote(
+            owner: self._owners[owner].write.remote(
                 [((rows[n]["source"], int(rows[n]["position"])), rows[n]["item"]) for n in numbers]
             )
             for owner, numbers in per_owner.items()

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ffr_core.dataset.asking import JSON_STRING, AnswerError, Assignment, listed, text_of
+from ffr_core.dataset.asking import AnswerError, Assignment, json_string, listed, text_of
 from ffr_core.dataset.dataset_prompts import LANGUAGE_NAMES, DatasetPrompts
 from ffr_core.dataset.long_dialogue import LongDialogue, Tags
 from ffr_core.markup import unescape
@@ -70,9 +70,9 @@ def _elements(dialogue: Dialogue) -> list[dict[str, Any]]:
 
 def tag_grammar(dialogue: Dialogue) -> str:
     """A regular expression of the answers that name each element once, in order."""
+    tag = json_string(MAX_TAG_CHARACTERS)
     entries = ", ".join(
-        rf'\{{"id": "{name}", "coarse": {JSON_STRING}, "fine": {JSON_STRING}\}}'
-        for name in element_ids(dialogue)
+        rf'\{{"id": "{name}", "coarse": {tag}, "fine": {tag}\}}' for name in element_ids(dialogue)
     )
     return rf'\{{"elements": \[{entries}\]\}}'
 

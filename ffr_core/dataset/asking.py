@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from ffr_core.generation import GenerationRequest, Message, Sampling
+from ffr_core.generation import Completion, GenerationRequest, Message, Sampling
 from ffr_core.protocols import Engine
 
 T = TypeVar("T")
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 _END_TOKEN = re.compile(r"<\|(?:im_end|endoftext|eot_id)\|>\s*$")
-JSON_STRING = r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))+"'
-"""A JSON string of at least one character, for grammars."""
+_CUT_OFF_SHOWN = 300
+_JSON_CHARACTER = r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))'
 
 
 class AnswerError(ValueError):
@@ -116,7 +116,7 @@ def ask(
                 failed.append(n)
                 messages[n] = (
                     *assignments[n].messages,
-                    Message(role="assistant", parts=(completion.text or "(no answer)",)),
+                    Message(role="assistant", parts=(_quoted(completion),)),
                     Message(role="user", parts=(retry_text.replace("$problem", str(error)),)),
                 )
         open_numbers = failed
@@ -126,6 +126,14 @@ def ask(
     return Answers(
         results=tuple(result for result in results if result is not None), faults=dict(faults)
     )
+
+
+def json_string(max_characters: int) -> str:
+    """A JSON string of 1 to `max_characters` characters, for grammars.
+
+    The bound ends the string of a model that repeats itself, which would fill the whole answer.
+    """
+    return f'"{_JSON_CHARACTER}{{1,{max_characters}}}"'
 
 
 def parse_json(text: str) -> Any:
@@ -162,6 +170,13 @@ def text_of(item: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise AnswerError("empty_text", f"{key!r} is missing or blank in {_short(item)}")
     return " ".join(value.split())
+
+
+def _quoted(completion: Completion) -> str:
+    """The failed answer; of one that was cut off the beginning, so that the next one has room."""
+    if completion.finish_reason == "length":
+        return completion.text[:_CUT_OFF_SHOWN] + " ..."
+    return completion.text or "(no answer)"
 
 
 def _short(item: Mapping[str, Any]) -> str:

@@ -1,15 +1,16 @@
 """Clean a corpus of short dialogues from stored shards, in passes that hold one shard at a time.
 
 Pass 1 finds the topics, pass 2 each dialogue's drift, pass 3 decides and writes; then
-near-duplicates among what passed are dropped. Memory grows with a dialogue's shingles and its
-verdict, not with its vectors: those go to float16 files, a row for each dialogue that passed.
+near-duplicates among what passed are dropped. Verdicts, shingles and vectors go to files (float16,
+a row for each dialogue that passed); memory grows by a few numbers a dialogue.
 """
 
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from ffr_core.dataset.features import (
 )
 from ffr_core.dataset.near_duplicates import near_duplicate_pairs, shingles
 from ffr_core.dataset.steps import read_records, write_json, write_records
+from ffr_core.dataset.stored import KeySets, StoredRows, StoredSets
 from ffr_core.dataset.triplets import Features
 from ffr_core.records import dialogue_from_record, record_from_dialogue
 from ffr_core.types import Dialogue
@@ -39,7 +41,7 @@ from ffr_core.types import Dialogue
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_TOPIC_SAMPLE = 20_000
+_TOPIC_SAMPLE = 10_000
 """Dialogues that the topics are found from."""
 _TOPICS_PER_ROOT = 1.6
 """A corpus of N dialogues has at most this times sqrt(N) topics: fewer would mix subjects, with
@@ -76,39 +78,43 @@ def clean_corpus(
     Returns:
         Counts: in = kept + reasons, for dialogues and for images.
     """
-    drifts = _drifts(shards, whole)
+    drifts = array("d", _drifts(shards, whole))
     if whole.drift_deviations > 0:
         rules = replace(rules, max_drift=drift_limit(drifts, whole.drift_deviations))
-    decisions: list[dict[str, Any]] = []
-    sets: list[NDArray[np.uint32]] = []
-    passing = out / "passing.jsonl"
+    passing, decided = out / "passing.jsonl", out / "decided.jsonl"
+    sets = StoredSets(out / "shingles.u32")
     streams: dict[str, IO[bytes]] = {}
     try:
-        records = _decide(corpus, shards, rules, drifts, out, streams, decisions, sets)
-        write_records(passing, records)
+        with decided.open("w", encoding="utf-8") as log:
+            records = _decide(corpus, shards, rules, drifts, out, streams, log, sets)
+            write_records(passing, records)
+        copies = _copies(sets, whole.duplicate_threshold)
     finally:
+        sets.close()
         for stream in streams.values():
             stream.close()
-    copies = _copies(sets, whole.duplicate_threshold)
-    kept = _without_copies(passing, out, decisions, copies)
-    passing.unlink()
-    write_records(out / "decisions.jsonl", decisions)
+    kept = _without_copies(passing, out, copies)
+    write_records(out / "decisions.jsonl", _final(decided, passing, copies))
+    for file in (passing, decided, out / "shingles.u32"):
+        file.unlink()
     write_json(out / "rows.json", {"kept": kept, "vectors": sorted(streams)})
-    return {**count_decisions(decisions), "max_drift": round(rules.max_drift, 4)}
+    counts = count_decisions(read_records(out / "decisions.jsonl"))
+    return {**counts, "max_drift": round(rules.max_drift, 4)}
 
 
 def load_features(folder: Path, rows: Sequence[int] | None = None) -> Features:
     """Features of the dialogues of `dialogues.jsonl`, or of some of them by position."""
     index = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-    keys = [frozenset(r["image_keys"]) for r in read_records(folder / "dialogues.jsonl")]
-    chosen = list(range(len(keys))) if rows is None else list(rows)
-    at = [index["kept"][row] for row in chosen]
-    arrays = {name: _open(folder, name)[at] for name in index["vectors"]}
+    at = np.asarray(index["kept"], dtype=np.int64)
+    keys = KeySets(r["image_keys"] for r in read_records(folder / "dialogues.jsonl"))
+    if rows is not None:
+        at, keys = at[list(rows)], keys.some(rows)
+    stored = {name: _open(folder, name, at) for name in index["vectors"]}
     return Features(
-        text_ND=arrays["text"],
-        clip_text_ND=arrays.get("clip_text"),
-        clip_image_ND=arrays.get("clip_image"),
-        image_keys=[keys[row] for row in chosen],
+        text_ND=stored["text"],
+        clip_text_ND=stored.get("clip_text"),
+        clip_image_ND=stored.get("clip_image"),
+        image_keys=keys,
     )
 
 
@@ -118,25 +124,27 @@ def dialogue_text(dialogue: Dialogue) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def count_decisions(decisions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def count_decisions(decisions: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Sum up; that in = kept + reasons is asserted for dialogues and images."""
-    reasons = Counter(d["reason"] for d in decisions if d["reason"])
+    reasons: Counter[str] = Counter()
     image_reasons: Counter[str] = Counter()
-    kept_images = images = 0
+    total = kept = kept_images = images = 0
     for decision in decisions:
         removed = decision["removed_images"]
+        total += 1
         images += decision["images"]
         image_reasons.update(reason for _, reason in removed)
         left = decision["images"] - len(removed)
         if decision["reason"]:
+            reasons[decision["reason"]] += 1
             image_reasons["with_dialogue"] += left
         else:
+            kept += 1
             kept_images += left
-    kept = sum(not d["reason"] for d in decisions)
-    assert kept + sum(reasons.values()) == len(decisions)
+    assert kept + sum(reasons.values()) == total
     assert kept_images + sum(image_reasons.values()) == images
     return {
-        "in": len(decisions),
+        "in": total,
         "kept": kept,
         "reasons": dict(sorted(reasons.items())),
         "images_in": images,
@@ -145,7 +153,7 @@ def count_decisions(decisions: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _drifts(shards: Sequence[Path], whole: CorpusRules) -> list[float]:
+def _drifts(shards: Sequence[Path], whole: CorpusRules) -> Iterator[float]:
     """Drift of every dialogue from topics found in a sample of the corpus."""
     total: NDArray[np.float64] | None = None
     num_rows = num_dialogues = 0
@@ -155,9 +163,9 @@ def _drifts(shards: Sequence[Path], whole: CorpusRules) -> list[float]:
         rows = item.turns_RD.sum(axis=0, dtype=np.float64)
         total = rows if total is None else total + rows
     if total is None:
-        return []
+        return
     mean_D = (total / max(1, num_rows)).astype(np.float32)
-    every = max(1, num_dialogues // _TOPIC_SAMPLE)
+    every = -(-num_dialogues // _TOPIC_SAMPLE)
     sample = [
         unit(item.turns_RD - mean_D).sum(axis=0)
         for number, item in enumerate(_features(shards))
@@ -165,7 +173,8 @@ def _drifts(shards: Sequence[Path], whole: CorpusRules) -> list[float]:
     ]
     num_topics = max(1, min(whole.num_topics, round(_TOPICS_PER_ROOT * len(sample) ** 0.5)))
     centers_KD, _ = k_means(np.stack(sample), num_topics, seed=whole.seed)
-    return [topic_drift(unit(item.turns_RD - mean_D), centers_KD) for item in _features(shards)]
+    for item in _features(shards):
+        yield topic_drift(unit(item.turns_RD - mean_D), centers_KD)
 
 
 def _decide(
@@ -175,10 +184,10 @@ def _decide(
     drifts: Sequence[float],
     out: Path,
     streams: dict[str, IO[bytes]],
-    decisions: list[dict[str, Any]],
-    sets: list[NDArray[np.uint32]],
+    log: IO[str],
+    sets: StoredSets,
 ) -> Iterator[dict[str, Any]]:
-    """Records of what passes; fills `decisions` and `sets`, and writes the features' rows."""
+    """Records of what passes; fills `log` and `sets`, and writes the features' rows."""
     records = read_records(corpus)
     for number, (record, item) in enumerate(zip(records, _features(shards), strict=True)):
         dialogue = dialogue_from_record(record)
@@ -186,7 +195,8 @@ def _decide(
         verdict = clean_dialogue(
             dialogue, rules, facts=item.facts, image_text=similarity, drift=drifts[number]
         )
-        decisions.append(_decision(dialogue, verdict, drifts[number], similarity))
+        decision = _decision(dialogue, verdict, drifts[number], similarity)
+        log.write(json.dumps(decision, ensure_ascii=False) + "\n")
         if verdict.dialogue is None:
             continue
         sets.append(shingles(dialogue_text(verdict.dialogue)))
@@ -212,7 +222,7 @@ def _decision(
     }
 
 
-def _copies(sets: Sequence[NDArray[np.uint32]], threshold: float) -> dict[int, int]:
+def _copies(sets: StoredSets, threshold: float) -> dict[int, int]:
     """Position of each near-duplicate -> the earlier one that is kept."""
     copies: dict[int, int] = {}
     for first, second in near_duplicate_pairs(sets, threshold):
@@ -221,17 +231,35 @@ def _copies(sets: Sequence[NDArray[np.uint32]], threshold: float) -> dict[int, i
     return copies
 
 
-def _without_copies(
-    passing: Path, out: Path, decisions: list[dict[str, Any]], copies: dict[int, int]
-) -> list[int]:
+def _without_copies(passing: Path, out: Path, copies: Mapping[int, int]) -> list[int]:
     """Write what is kept; returns the row of each kept dialogue in the feature files."""
-    passed = [decision for decision in decisions if not decision["reason"]]
-    for row, original in copies.items():
-        passed[row].update(reason="near_duplicate", copy_of=passed[original]["dialogue_id"])
-    kept = [row for row in range(len(passed)) if row not in copies]
-    records = enumerate(read_records(passing))
-    write_records(out / "dialogues.jsonl", (r for row, r in records if row not in copies))
+    kept: list[int] = []
+
+    def records() -> Iterator[Any]:
+        for row, record in enumerate(read_records(passing)):
+            if row not in copies:
+                kept.append(row)
+                yield record
+
+    write_records(out / "dialogues.jsonl", records())
     return kept
+
+
+def _final(decided: Path, passing: Path, copies: Mapping[int, int]) -> Iterator[dict[str, Any]]:
+    """The decisions, near-duplicates included."""
+    wanted = set(copies.values())
+    names = {
+        row: record["dialogue_id"]
+        for row, record in enumerate(read_records(passing))
+        if row in wanted
+    }
+    row = 0
+    for decision in read_records(decided):
+        if not decision["reason"]:
+            if row in copies:
+                decision.update(reason="near_duplicate", copy_of=names[copies[row]])
+            row += 1
+        yield decision
 
 
 def _features(shards: Sequence[Path]) -> Iterator[DialogueFeatures]:
@@ -239,8 +267,6 @@ def _features(shards: Sequence[Path]) -> Iterator[DialogueFeatures]:
         yield from load_shard(shard)[1]
 
 
-def _open(folder: Path, name: str) -> NDArray[np.float32]:
-    """A feature file as a read-only map."""
+def _open(folder: Path, name: str, rows: NDArray[np.int64]) -> StoredRows:
     dim = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["dim"]
-    mapped: Any = np.memmap(folder / f"{name}.f16", dtype=np.float16, mode="r").reshape(-1, dim)
-    return mapped  # type: ignore[no-any-return]
+    return StoredRows(folder / f"{name}.f16", dim, rows)

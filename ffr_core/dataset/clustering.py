@@ -13,6 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ffr_core.dataset.stored import Rows
+
 _BLOCK = 8192
 """Rows compared with all centers at once."""
 
@@ -24,7 +26,7 @@ def unit(vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     return result
 
 
-def assign(vectors_ND: NDArray[np.float32], centers_KD: NDArray[np.float32]) -> NDArray[np.int64]:
+def assign(vectors_ND: Rows, centers_KD: NDArray[np.float32]) -> NDArray[np.int64]:
     """Nearest center of each row, [N]."""
     labels = np.empty(len(vectors_ND), dtype=np.int64)
     for start in range(0, len(vectors_ND), _BLOCK):

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ffr_core.dataset.asking import JSON_STRING, AnswerError, Assignment, listed, text_of
+from ffr_core.dataset.asking import AnswerError, Assignment, json_string, listed, text_of
 from ffr_core.dataset.dataset_prompts import LANGUAGE_NAMES, DatasetPrompts
 from ffr_core.dataset.long_dialogue import LongDialogue
 from ffr_core.markup import unescape
@@ -96,23 +96,28 @@ def _image_label(number: int, image_id: int) -> str:
 
 def merge_grammar(parts: Sequence[Dialogue]) -> str:
     """A regular expression of exactly the answers whose structure is right (language aside)."""
-    speaker = '"User[12]"'
     transition = (
-        rf'(?:\{{"source": "{TRANSITION}", "speaker": {speaker}, "text": {JSON_STRING},'
+        rf'(?:\{{"source": "{TRANSITION}", "speaker": "User[12]", "text": {json_string(200)},'
         rf' "images": \[\]\}}, ){{0,{MAX_TRANSITIONS}}}'
     )
     blocks = []
     for number, part in enumerate(parts):
-        turns = []
+        names, turns = speaker_names(part), []
         for turn in part.turns:
             labels = ", ".join(f'"{_image_label(number, i.image_id)}"' for i in turn.images)
-            text = JSON_STRING if turn.text else '""'
+            text = json_string(_longest(turn.text)) if turn.text else '""'
+            source, speaker = f"{_LETTERS[number]}{turn.turn_id}", names[turn.speaker]
             turns.append(
-                rf'\{{"source": "{_LETTERS[number]}{turn.turn_id}", "speaker": "User[0-9]+",'
+                rf'\{{"source": "{source}", "speaker": "{speaker}",'
                 rf' "text": {text}, "images": \[{re.escape(labels)}\]\}}'
             )
         blocks.append(", ".join(turns))
     return r'\{"turns": \[' + (", " + transition).join(blocks) + r"\]\}"
+
+
+def _longest(text: str) -> int:
+    """Characters that a polished or translated text may have: Chinese in English is longer."""
+    return 60 + 2 * len(text) + 6 * len(_HAN.findall(text))
 
 
 def check_merge(

@@ -21,6 +21,8 @@ BANDS = 32
 ROWS = 4
 _PRIME = (1 << 31) - 1
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_]+")
+_BLOCK = 1024
+"""Sets that are hashed together."""
 _MAX_BUCKET = 200
 """Of a larger bucket, each member is compared with its neighbors in order only."""
 
@@ -44,31 +46,44 @@ def jaccard(a: NDArray[np.uint32], b: NDArray[np.uint32]) -> float:
 def near_duplicate_pairs(
     shingle_sets: Sequence[NDArray[np.uint32]], threshold: float, *, seed: int = 0
 ) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, whose Jaccard index is at least `threshold`, sorted."""
-    signatures = _signatures(shingle_sets, seed)
-    checked: set[tuple[int, int]] = set()
-    for band in range(BANDS):
-        columns = np.ascontiguousarray(signatures[:, band * ROWS : (band + 1) * ROWS])
-        keys = columns.view(np.dtype((np.void, columns.dtype.itemsize * ROWS))).ravel()
-        for bucket in _buckets(keys):
-            checked.update(_bucket_pairs(bucket))
-    return sorted(
-        (i, j) for i, j in checked if jaccard(shingle_sets[i], shingle_sets[j]) >= threshold
-    )
+    """Pairs (i, j), i < j, whose Jaccard index is at least `threshold`, sorted.
 
-
-def _signatures(sets: Sequence[NDArray[np.uint32]], seed: int) -> NDArray[np.uint64]:
-    """[N, BANDS x ROWS] minima of random linear hashes; an empty set gets unique values."""
+    One band is worked out at a time, so memory holds its N x ROWS minima and the pairs found.
+    """
     rng = np.random.default_rng(seed)
     factors = rng.integers(1, _PRIME, size=BANDS * ROWS, dtype=np.uint64)
     offsets = rng.integers(0, _PRIME, size=BANDS * ROWS, dtype=np.uint64)
-    result = np.empty((len(sets), BANDS * ROWS), dtype=np.uint64)
-    for number, found in enumerate(sets):
-        if len(found):
-            values = (found.astype(np.uint64) % _PRIME)[:, None] * factors + offsets
-            result[number] = (values % _PRIME).min(axis=0)
-        else:
-            result[number] = _PRIME + number
+    found: set[tuple[int, int]] = set()
+    for start in range(0, BANDS * ROWS, ROWS):
+        band = slice(start, start + ROWS)
+        columns = _minima(shingle_sets, factors[band], offsets[band])
+        keys = columns.view(np.dtype((np.void, columns.dtype.itemsize * ROWS))).ravel()
+        for bucket in _buckets(keys):
+            found.update(
+                (i, j)
+                for i, j in _bucket_pairs(bucket)
+                if (i, j) not in found and jaccard(shingle_sets[i], shingle_sets[j]) >= threshold
+            )
+    return sorted(found)
+
+
+def _minima(
+    sets: Sequence[NDArray[np.uint32]], factors: NDArray[np.uint64], offsets: NDArray[np.uint64]
+) -> NDArray[np.uint32]:
+    """[N, ROWS] minima of random linear hashes; an empty set gets values of its own."""
+    result = np.empty((len(sets), len(factors)), dtype=np.uint32)
+    for start in range(0, len(sets), _BLOCK):
+        block = sets[start : start + _BLOCK]
+        lengths = np.array([len(found) for found in block])
+        rows = start + np.flatnonzero(lengths)
+        starts = np.cumsum(lengths) - lengths
+        values = np.concatenate(block).astype(np.uint64) % _PRIME
+        for column, (factor, offset) in enumerate(zip(factors, offsets, strict=True)):
+            hashes = (values * factor + offset) % _PRIME
+            if len(rows):
+                result[rows, column] = np.minimum.reduceat(hashes, starts[lengths > 0])
+        empty = start + np.flatnonzero(lengths == 0)
+        result[empty] = (_PRIME + empty)[:, None]
     return result
 
 

@@ -119,15 +119,15 @@ def assign_pools(
 
 
 def divide(
-    texts: Sequence[str], image_keys: Sequence[Iterable[str]], rules: SplitRules
+    texts: Iterable[str], image_keys: Sequence[Iterable[str]], rules: SplitRules
 ) -> list[str]:
     """The pool of each short dialogue; see the module text."""
     pairs = near_duplicate_pairs(
         [shingles(text) for text in texts], rules.duplicate_threshold, seed=rules.seed
     )
-    groups = groups_of(len(texts), [*pairs, *image_links(image_keys)])
-    pool_of = assign_pools(groups, pool_shares(len(texts), rules), rules.seed)
-    return [pool_of[number] for number in range(len(texts))]
+    groups = groups_of(len(image_keys), [*pairs, *image_links(image_keys)])
+    pool_of = assign_pools(groups, pool_shares(len(image_keys), rules), rules.seed)
+    return [pool_of[number] for number in range(len(image_keys))]
 
 
 def cluster_sample(

@@ -12,31 +12,36 @@ Shapes: N dialogues, K candidates, D embedding.
 
 from __future__ import annotations
 
-from collections import Counter
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffr_core.dataset.nearest import blocked_neighbors, exact_neighbors
+from ffr_core.dataset.nearest import cell_blocks, exact_blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ffr_core.dataset.stored import Rows
+
+_SCORED = 128
+"""Rows whose candidates are scored together."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
-    """What matching needs of N dialogues; arrays may be memory maps."""
+    """What matching needs of N dialogues; the rows may lie in files."""
 
-    text_ND: NDArray[np.float32]
+    text_ND: Rows
     """Mean sentence embedding of utterances and captions, unit norm."""
-    clip_text_ND: NDArray[np.float32] | None
+    clip_text_ND: Rows | None
     """Mean CLIP text embedding, unit norm; None without CLIP: the text step decides alone."""
-    clip_image_ND: NDArray[np.float32] | None
+    clip_image_ND: Rows | None
     """Mean CLIP image embedding, unit norm."""
-    image_keys: Sequence[frozenset[str]]
+    image_keys: Sequence[frozenset[str]] | Sequence[frozenset[int]]
     """Identity of each dialogue's images."""
 
 
@@ -63,7 +68,7 @@ class MatchingRules:
 class Matches:
     """Triplets and what was left out."""
 
-    triplets: tuple[tuple[int, int, int], ...]
+    triplets_T3: NDArray[np.int32]
     """Rows (d, d_i, d_ij), ordered by d."""
     anchors: int
     """Dialogues that matching started from."""
@@ -72,29 +77,36 @@ class Matches:
     triplet exists already, `no_partner` when no candidate is disjoint."""
 
 
-def rank_candidates(features: Features, rules: MatchingRules) -> NDArray[np.int64]:
+def rank_candidates(features: Features, rules: MatchingRules) -> NDArray[np.int32]:
     """Candidates of every row, [N, K], by the multi-modal score, best first; -1 at the end."""
-    num_rows = len(features.text_ND)
-    if num_rows < rules.exact_below:
-        found = exact_neighbors(features.text_ND, rules.num_candidates)
+    vectors, num = features.text_ND, rules.num_candidates
+    if len(vectors) < rules.exact_below:
+        blocks = exact_blocks(vectors, num)
     else:
-        found = blocked_neighbors(
-            features.text_ND,
-            rules.num_candidates,
+        blocks = cell_blocks(
+            vectors,
+            num,
             seed=rules.seed,
             cell_size=rules.cell_size,
             num_probes=rules.num_probes,
         )
-    if features.clip_text_ND is None or features.clip_image_ND is None:
-        return found.rows_NK
-    ranked = np.empty_like(found.rows_NK)
-    for start in range(0, num_rows, 256):
-        rows = found.rows_NK[start : start + 256]
-        score = multi_modal_score(features, np.arange(start, start + len(rows)), rows, rules)
-        score[rows < 0] = -np.inf
-        order = np.argsort(-score, axis=1, kind="stable")
-        ranked[start : start + 256] = np.take_along_axis(rows, order, axis=1)
+    ranked = np.empty((len(vectors), num), dtype=np.int32)
+    for rows, found in blocks:
+        order = found.rows_NK
+        if features.clip_text_ND is not None and features.clip_image_ND is not None:
+            for start in range(0, len(rows), _SCORED):
+                part = slice(start, start + _SCORED)
+                order[part] = _by_score(features, rows[part], order[part], rules)
+        ranked[rows] = order
     return ranked
+
+
+def _by_score(
+    features: Features, rows_R: NDArray[np.int64], found_RK: NDArray[np.int64], rules: MatchingRules
+) -> NDArray[np.int64]:
+    score = multi_modal_score(features, rows_R, found_RK, rules)
+    score[found_RK < 0] = -np.inf
+    return np.take_along_axis(found_RK, np.argsort(-score, axis=1, kind="stable"), axis=1)
 
 
 def multi_modal_score(
@@ -110,10 +122,10 @@ def multi_modal_score(
         (features.clip_text_ND, rules.text_weight),
         (features.clip_image_ND, rules.image_weight),
     )
+    different, at = np.unique(candidates_RK, return_inverse=True)
     for vectors, weight in parts:
         own = np.asarray(vectors[rows_R], dtype=np.float32)
-        other = np.asarray(vectors[candidates_RK.ravel()], dtype=np.float32)
-        other = other.reshape(*candidates_RK.shape, -1)
+        other = np.asarray(vectors[different], dtype=np.float32)[at.reshape(candidates_RK.shape)]
         total += weight * np.einsum("rd,rkd->rk", own, other)
     return total
 
@@ -121,36 +133,43 @@ def multi_modal_score(
 def match_triplets(features: Features, rules: MatchingRules) -> Matches:
     """All triplets of a set; see the module text."""
     ranked = rank_candidates(features, rules)
-    seen: set[frozenset[int]] = set()
-    triplets: list[tuple[int, int, int]] = []
-    missing: Counter[str] = Counter()
+    found = array("i")
     for anchor in range(len(ranked)):
-        found = 0
-        own: set[frozenset[int]] = set()
-        seconds = _disjoint(ranked[anchor], (anchor,), features.image_keys)
-        for second in islice(seconds, rules.num_matches):
-            thirds = _disjoint(ranked[second], (anchor, second), features.image_keys)
-            # (d, d_2, d_1) would have the members of (d, d_1, d_2): the next candidate is taken.
-            new = (third for third in thirds if frozenset((anchor, second, third)) not in own)
-            for third in islice(new, rules.num_matches):
-                found += 1
-                members = frozenset((anchor, second, third))
-                own.add(members)
-                if members in seen:
-                    missing["same_members"] += 1
-                    continue
-                seen.add(members)
-                triplets.append((anchor, second, third))
-        missing["no_partner"] += rules.num_matches**2 - found
+        for members in _of_anchor(anchor, ranked, features.image_keys, rules):
+            found.extend(members)
+    triplets = np.array(found, dtype=np.int32).reshape(-1, 3)
+    # The first of those with the same members stays.
+    _, first = np.unique(np.sort(triplets, axis=1), axis=0, return_index=True)
+    missing = {
+        "no_partner": rules.num_matches**2 * len(ranked) - len(triplets),
+        "same_members": len(triplets) - len(first),
+    }
     return Matches(
-        triplets=tuple(triplets),
+        triplets_T3=triplets[np.sort(first)],
         anchors=len(ranked),
-        missing={name: n for name, n in sorted(missing.items()) if n},
+        missing={name: n for name, n in missing.items() if n},
     )
 
 
+def _of_anchor(
+    anchor: int,
+    ranked_NK: NDArray[np.int32],
+    keys: Sequence[frozenset[Any]],
+    rules: MatchingRules,
+) -> Iterator[tuple[int, int, int]]:
+    """Up to `num_matches` squared triplets of one dialogue, with different members."""
+    own: set[frozenset[int]] = set()
+    for second in islice(_disjoint(ranked_NK[anchor], (anchor,), keys), rules.num_matches):
+        thirds = _disjoint(ranked_NK[second], (anchor, second), keys)
+        # (d, d_2, d_1) would have the members of (d, d_1, d_2): the next candidate is taken.
+        new = (third for third in thirds if frozenset((anchor, second, third)) not in own)
+        for third in islice(new, rules.num_matches):
+            own.add(frozenset((anchor, second, third)))
+            yield anchor, second, third
+
+
 def _disjoint(
-    ranked_K: NDArray[np.int64], members: tuple[int, ...], keys: Sequence[frozenset[str]]
+    ranked_K: NDArray[np.int32], members: tuple[int, ...], keys: Sequence[frozenset[Any]]
 ) -> Iterator[int]:
     """Candidates that are no member and share no image with one, best first."""
     taken = frozenset().union(*(keys[member] for member in members))

@@ -85,7 +85,7 @@ class AsyncOpenAiEngine:
             raise NotFoundError(f"adapter {request.adapter!r} is not loaded; load it first")
         try:
             body = await asyncio.to_thread(self._body, request)
-            answer = await self._post("/chat/completions", body)
+            answer = await self._send("/chat/completions", body)
             return read_answer(request, answer)
         except FfrError as error:
             return Completion(
@@ -96,15 +96,26 @@ class AsyncOpenAiEngine:
         """Ask a vLLM server (with runtime LoRA updating on) to load a folder that it can see."""
         if name in self._adapters:
             raise InputError(f"adapter name {name!r} is in use; load it under a fresh name")
-        await self._post("/load_lora_adapter", {"lora_name": name, "lora_path": path})
+        try:
+            await self._send("/load_lora_adapter", {"lora_name": name, "lora_path": path})
+        except InputError:
+            # Another client of this server may have loaded the same folder under this name.
+            if await self._served_from(name) != path:
+                raise
         self._adapters[name] = path
 
     async def unload_adapter(self, name: str) -> None:
         """As in `Engine`."""
         if name not in self._adapters:
             raise NotFoundError(f"adapter {name!r} is not loaded; nothing to unload")
-        await self._post("/unload_lora_adapter", {"lora_name": name})
+        await self._send("/unload_lora_adapter", {"lora_name": name})
         del self._adapters[name]
+
+    async def _served_from(self, name: str) -> str | None:
+        """Folder of a model or adapter that the server has; None when it has no such name."""
+        listed = await self._send("/models")
+        models = listed.get("data") if isinstance(listed, dict) else None
+        return next((model.get("root") for model in models or () if model.get("id") == name), None)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -129,6 +140,10 @@ class AsyncOpenAiEngine:
             body["logit_bias"] = {str(i): -100 for i in sampling.banned_token_ids}
         if request.grammar is not None:
             body["structured_outputs"] = {"regex": request.grammar}
+        if request.grammar is not None or request.adapter is not None:
+            # Markers such as <|utt_ids_start|> are special tokens, which vLLM leaves out. Sent
+            # where only vLLM can answer anyway: others refuse parameters that they do not know.
+            body["skip_special_tokens"] = False
         return body
 
     def _chat(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -153,8 +168,8 @@ class AsyncOpenAiEngine:
             )
         return chat
 
-    async def _post(self, path: str, body: dict[str, Any]) -> Any:
-        """Send with retries; FfrError when the server refuses or stays away."""
+    async def _send(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """POST a body or GET, with retries; FfrError when the server refuses or stays away."""
         if self._client is None:
             limits = httpx.Limits(max_connections=self._max_parallel)
             self._client = httpx.AsyncClient(
@@ -167,7 +182,8 @@ class AsyncOpenAiEngine:
             if attempt:
                 await asyncio.sleep(self._backoff * 2 ** (attempt - 1))
             try:
-                response = await self._client.post(self._url + path, json=body)
+                method = "GET" if body is None else "POST"
+                response = await self._client.request(method, self._url + path, json=body)
             except httpx.HTTPError as error:
                 problem = f"{type(error).__name__} {error}".strip()
                 continue

@@ -55,7 +55,7 @@ def run(dialogues: list[int]) -> dict[str, Any]:
             )
             results[str(size)] = {
                 "clean": {**clean, "kept": counts["kept"]},
-                "triplets": {**triplets, "found": len(matches.triplets)},
+                "triplets": {**triplets, "found": len(matches.triplets_T3)},
                 "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
             }
             print(f"{size}: {json.dumps(results[str(size)])}", flush=True)

@@ -89,6 +89,7 @@ class Load:
     """Process id -> tokens of its engine when last seen."""
     kills: list[float] = field(default_factory=list)
     memory_mib: list[float] = field(default_factory=list)
+    """Of all processes together, whenever all localizer processes were ready."""
 
     async def run(
         self, seconds: float, clients: int, replicas: int, kill_after: float, seed: int
@@ -111,7 +112,9 @@ class Load:
             tasks = [self._client(http, n, seed, end) for n in range(clients)]
             await asyncio.gather(*tasks, self._killer(replicas, kill_after, seed, end))
             candidates = await self._candidates(http)
-        return self._summary(seconds, before, candidates, adding)
+            used = await asyncio.to_thread(self._tokens)
+        used.subtract(before)
+        return self._summary(seconds, used, candidates, adding)
 
     async def _ready(self, http: httpx.AsyncClient) -> None:
         while True:
@@ -156,12 +159,13 @@ class Load:
         ready_since: float | None = None
         while time.monotonic() < end:
             await asyncio.sleep(POLL)
-            await asyncio.to_thread(self._look)
+            memory = await asyncio.to_thread(self._look)
             alive = [pid for pid in self.states if _alive(pid)]
             now = time.monotonic()
             if len(alive) < replicas:
                 ready_since = None
                 continue
+            self.memory_mib.append(memory)
             ready_since = ready_since or now
             if now - ready_since >= kill_after and end - now > kill_after:
                 victim = rng.choice(alive)
@@ -170,8 +174,8 @@ class Load:
                 ready_since = None
                 say(f"killed {victim}, {end - now:.0f} s left")
 
-    def _look(self) -> None:
-        """Ask every localizer process for its counters; measure memory."""
+    def _look(self) -> float:
+        """Ask every localizer process for its counters; returns MiB of all processes."""
         import psutil
         from ray import serve
 
@@ -182,13 +186,13 @@ class Load:
         for answer in answers:
             if isinstance(answer, dict):
                 self.states[answer["pid"]] = answer["tokens"]
-        total = 0
+        total = 0.0
         for process in psutil.Process().children(recursive=True):
             try:
                 total += process.memory_info().rss
             except psutil.Error:
                 continue
-        self.memory_mib.append(total / 2**20)
+        return total / 2**20
 
     def _tokens(self) -> Counter[str]:
         """Counters of all processes that were seen."""
@@ -206,10 +210,8 @@ class Load:
         return found
 
     def _summary(
-        self, seconds: float, before: Counter[str], candidates: dict[str, int], adding: float
+        self, seconds: float, used: Counter[str], candidates: dict[str, int], adding: float
     ) -> dict[str, Any]:
-        used = self._tokens()
-        used.subtract(before)
         requests = max(1, self.outcomes["requests"])
         p50, p95, p99 = np.percentile(self.milliseconds or [0.0], [50, 95, 99])
         quarter = max(1, len(self.memory_mib) // 4)
@@ -227,9 +229,9 @@ class Load:
             "tokens_per_second": round((used["prompt"] + used["output"]) / seconds),
             "cached_share_of_prompt_tokens": round(used["cached"] / max(1, used["prompt"]), 3),
             "memory_mib": {
-                "first_quarter": round(float(np.mean(self.memory_mib[:quarter]))),
-                "last_quarter": round(float(np.mean(self.memory_mib[-quarter:]))),
-                "highest": round(max(self.memory_mib)),
+                "first_quarter": round(float(np.mean(self.memory_mib[:quarter] or [0.0]))),
+                "last_quarter": round(float(np.mean(self.memory_mib[-quarter:] or [0.0]))),
+                "highest": round(max(self.memory_mib, default=0.0)),
             },
             "adding_seconds": round(adding, 1),
         }

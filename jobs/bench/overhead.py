@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +70,14 @@ def run(
             ray.get(owner.stats.remote())
 
             def wrap(stage: Any) -> Any:
-                return (
-                    _sleeper(owner, workers / rate) if stage is BuildStage else Timed(stage, owner)
-                )
+                if stage is BuildStage:
+                    return _sleeper(owner, workers / rate)
+                return _timed(stage, owner) if isinstance(stage, type) else Timed(stage, owner)
 
-            watch = Watch(psutil.Process())
-            rows = pipeline(config, profile, "overhead", [owner], sources, False, wrap)
-            statuses = Counter(row["status"] for row in rows)
+            statuses: Counter[str] = Counter()
+            watch = Watch(psutil.Process(), statuses)
+            for row in pipeline(config, profile, "overhead", [owner], sources, False, wrap):
+                statuses[row["status"]] += 1
             used = watch.stop()
             facts = ray.get(owner.facts.remote())
     assert statuses == {"indexed": dialogues}, statuses
@@ -135,6 +136,16 @@ class Timed:
             started = time.thread_time()
 
 
+def _timed(stage: type[Any], owner: Any) -> Any:
+    """An actor class whose stage tells the CPU time of its calls."""
+
+    class TimedActor(Timed):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(stage(*arguments), owner)
+
+    return TimedActor
+
+
 def _sleeper(owner: Any, seconds: float) -> Any:
     """An actor class in place of `BuildStage`."""
 
@@ -146,7 +157,7 @@ def _sleeper(owner: Any, seconds: float) -> Any:
             start, cpu = time.time(), time.thread_time()
             rows = rows_of(batch)
             for row in rows:
-                built = build(pickle.loads(row["item"]), self._vector_D)
+                built = build(pickle.loads(row["item"]), self._vector_D.copy)
                 row["fragments"] = len(built.fragments)
                 row["item"] = pickle.dumps(built)
             busy = time.thread_time() - cpu
@@ -158,7 +169,7 @@ def _sleeper(owner: Any, seconds: float) -> Any:
     return Sleeper
 
 
-def build(dialogue: Any, vector_D: Any) -> IndexedDialogue:
+def build(dialogue: Any, vector: Callable[[], Any]) -> IndexedDialogue:
     """A dialogue as the models would hand it on: a vector for each turn and fragment."""
     turns = range(len(dialogue.turns))
     starts = turns[::TURNS_OF_A_FRAGMENT]
@@ -167,7 +178,7 @@ def build(dialogue: Any, vector_D: Any) -> IndexedDialogue:
         ids = tuple(turns[start : start + TURNS_OF_A_FRAGMENT])
         passages = tuple(
             IndexedPassage(
-                passage=Passage(text=dialogue.turns[i].text, turn_ids=(i,)), vector_D=vector_D
+                passage=Passage(text=dialogue.turns[i].text, turn_ids=(i,)), vector_D=vector()
             )
             for i in ids
         )
@@ -175,7 +186,7 @@ def build(dialogue: Any, vector_D: Any) -> IndexedDialogue:
             IndexedFragment(
                 fragment=Fragment(fragment_id=number, turn_ids=ids),
                 text=" ".join(dialogue.turns[i].text for i in ids),
-                vector_D=vector_D,
+                vector_D=vector(),
                 passages=passages,
             )
         )
@@ -183,26 +194,31 @@ def build(dialogue: Any, vector_D: Any) -> IndexedDialogue:
 
 
 class Watch:
-    """CPU time of this process and of all below it, and memory over time."""
+    """CPU time of this process and of all below it, and memory, while rows come out."""
 
-    def __init__(self, process: Any, period: float = 2.0) -> None:
-        self._process, self._period = process, period
+    def __init__(self, process: Any, rows: Counter[str], period: float = 2.0) -> None:
+        self._process, self._rows, self._period = process, rows, period
         self._stop = threading.Event()
+        self._seen: dict[int, tuple[str, float]] = {}
         self._before = self._cpu()
         self._started = time.time()
+        self.samples: list[tuple[int, dict[str, float]]] = []
+        """Rows that were finished, and CPU seconds by part until then."""
         self.driver_mib: list[float] = []
         self.store_mib: list[float] = []
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 
     def stop(self) -> dict[str, Any]:
-        """End; seconds of CPU by part, and the samples."""
-        after = self._cpu()
+        """End; seconds of CPU by part, in all and a row of the steady time, and the samples."""
+        self._look()
         self._stop.set()
         self._thread.join()
         return {
             "seconds": time.time() - self._started,
-            "cpu": {name: after[name] - self._before.get(name, 0.0) for name in after},
+            "cpu": self.samples[-1][1],
+            "steady": slope(self.samples),
+            "processes": Counter(part for part, _ in self._seen.values()),
             "driver_mib": self.driver_mib,
             "store_mib": self.store_mib,
         }
@@ -213,22 +229,41 @@ class Watch:
 
         node = ray.nodes()[0]
         while not self._stop.wait(self._period):
+            self._look()
             self.driver_mib.append(self._process.memory_info().rss / 2**20)
             stats = node_stats(node["NodeManagerAddress"], node["NodeManagerPort"])
             self.store_mib.append(stats.store_stats.object_store_bytes_used / 2**20)
 
+    def _look(self) -> None:
+        now = self._cpu()
+        used = {part: now[part] - self._before.get(part, 0.0) for part in now}
+        self.samples.append((self._rows.total(), used))
+
     def _cpu(self) -> dict[str, float]:
+        """CPU seconds by part; processes that ended count as last seen."""
         import psutil
 
-        used: Counter[str] = Counter()
         for process in [self._process, *self._process.children(recursive=True)]:
             try:
                 times, name = process.cpu_times(), process.name()
             except psutil.Error:
                 continue
             part = "driver" if process == self._process else _part(name)
-            used[part] += times.user + times.system
+            self._seen[process.pid] = (part, times.user + times.system)
+        used: Counter[str] = Counter()
+        for part, seconds in self._seen.values():
+            used[part] += seconds
         return dict(used)
+
+
+def slope(samples: Sequence[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """Seconds a row by part, between a fifth and nine tenths of the rows: no start, no end."""
+    total = samples[-1][0]
+    middle = [sample for sample in samples if 0.2 * total <= sample[0] <= 0.9 * total]
+    if len(middle) < 2 or middle[0][0] == middle[-1][0]:
+        return {}
+    (low, before), (high, after) = middle[0], middle[-1]
+    return {part: (after[part] - before.get(part, 0.0)) / (high - low) for part in after}
 
 
 def _part(name: str) -> str:
@@ -251,7 +286,8 @@ def account(
     ms = {name: 1000 * seconds / dialogues for name, seconds in used["cpu"].items()}
     stages = {name: round(1000 * s / dialogues, 3) for name, s in facts["cpu"].items()}
     ours = sum(stages.values())
-    driver_rate = 1000 / ms["driver"]
+    steady_ms = {name: 1000 * seconds for name, seconds in used["steady"].items()}
+    driver_rate = 1000 / (steady_ms or ms)["driver"]
     return {
         "dialogues": dialogues,
         "workers": workers,
@@ -261,12 +297,18 @@ def account(
         "model_share_of_worker_time": round(sum(s[3] for s in sleeps) / whole, 4),
         "model_share_steady": round(sum(s[3] for s in steady) / window, 4) if window > 0 else None,
         "cpu_ms_per_dialogue_by_stage": {**stages, "all stages": round(ours, 3)},
-        "cpu_ms_per_dialogue_by_process": {name: round(value, 3) for name, value in ms.items()},
+        "cpu_ms_per_dialogue_by_process": _rounded(ms),
+        "cpu_ms_per_dialogue_by_process_steady": _rounded(steady_ms),
+        "worker_processes": used["processes"]["workers"],
         "driver_dialogues_per_second": round(driver_rate, 1),
         "gpus_that_one_driver_feeds": round(driver_rate / (rate / workers), 1),
         "driver_mib": _course(used["driver_mib"]),
         "object_store_mib": _course(used["store_mib"]),
     }
+
+
+def _rounded(ms: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in {**ms, "all": sum(ms.values())}.items()}
 
 
 def _course(samples: Sequence[float]) -> dict[str, float]:

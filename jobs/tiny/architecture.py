@@ -81,7 +81,7 @@ def build_config(
     *,
     hidden_size: int = 128,
     num_layers: int = 5,
-    num_heads: int = 4,
+    num_heads: int = 2,
     intermediate_size: int = 256,
     vision_size: int = 64,
     vision_depth: int = 3,
@@ -103,7 +103,7 @@ def build_config(
             "max_position_embeddings": 4096,
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 10_000.0,
+                "rope_theta": 1_000_000.0,
                 "mrope_section": [half - 2 * spatial, spatial, spatial],
             },
             "bos_token_id": None,

@@ -25,7 +25,7 @@ from jobs.tiny.attention import use_branched_attention
 from jobs.tiny.corpus import load_items, texts
 from jobs.tiny.sequences import Batch, Branch, Prefix, SequenceBuilder
 from jobs.tiny.tasks import WORDS, Item, branches, element_words
-from jobs.tiny.training import BagHead, MatchHead, learning_rate, step_loss
+from jobs.tiny.training import BagHead, learning_rate, step_loss
 from jobs.tiny.vision import features, train_tower
 
 PEAK = 2e-3
@@ -38,7 +38,7 @@ STAGE_ENDS = (0.2, 0.75)
 PREFIX_WEIGHT = 0.3
 """Of the dialogue's own next tokens, in every fourth step."""
 LAYER = 3
-"""Layer whose output the matching head reads; later layers use what it finds."""
+"""Layer (from 0) whose attention is taught to match; it and later ones write what it finds."""
 BRANCHES = 12
 TOKENS_PER_STEP = 2500
 SAVE_EVERY = 120.0
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="go on from this folder, on longer dialogues")
+    parser.add_argument("--rate", type=float, default=PEAK, help="peak of the learning rate")
     parser.add_argument("--layers", type=int, help="insert layers up to this number, with --init")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -59,12 +60,19 @@ def main() -> None:
         parser.error("--layers goes with --init, the folder whose model gets more layers")
     torch.set_num_threads(options.threads)
     if options.init:
-        resume(options.out, options.init, options.layers, options.minutes, options.seed)
+        resume(
+            options.out,
+            options.init,
+            options.layers,
+            options.minutes,
+            options.seed,
+            options.rate,
+        )
     else:
-        pretrain(options.out, options.vision_minutes, options.minutes, options.seed)
+        pretrain(options.out, options.vision_minutes, options.minutes, options.seed, options.rate)
 
 
-def pretrain(out: Path, vision_minutes: float, minutes: float, seed: int) -> None:
+def pretrain(out: Path, vision_minutes: float, minutes: float, seed: int, rate: float) -> None:
     """Train for a wall-clock time and write a folder that transformers and vLLM load."""
     lengths = [
         load_items(DIALOGUES, seed + 11 + i, turns=turns, topics=topics)
@@ -78,12 +86,16 @@ def pretrain(out: Path, vision_minutes: float, minutes: float, seed: int) -> Non
         state.vision = train_tower(model, vision_minutes, seed)
         print(f"vision, unseen combinations: {state.vision}", flush=True)
         state.save()
-    train(model, tokenizer, state, lengths, STAGE_ENDS, minutes, seed)
-    write(model, tokenizer, out, {"minutes": minutes, "seed": seed, **state.summary()})
+    train(model, tokenizer, state, lengths, STAGE_ENDS, minutes, seed, rate)
+    write(
+        model, tokenizer, out, {"minutes": minutes, "seed": seed, "rate": rate, **state.summary()}
+    )
     state.forget()
 
 
-def resume(out: Path, init: Path, layers: int | None, minutes: float, seed: int) -> None:
+def resume(
+    out: Path, init: Path, layers: int | None, minutes: float, seed: int, rate: float
+) -> None:
     """Go on from a folder for a wall-clock time, on the two longer stages, maybe with more layers.
 
     Inserted layers change nothing at first; the heads start anew.
@@ -98,8 +110,8 @@ def resume(out: Path, init: Path, layers: int | None, minutes: float, seed: int)
         model = architecture.deepen(model, layers, LAYER).train()
     state = State(model, out.with_name(out.name + ".state.pt"))
     made_by = json.loads((init / "made_by.json").read_text())
-    train(model, tokenizer, state, lengths, (0.6,), minutes, seed)
-    counts = {"minutes": minutes, "seed": seed, "layers": layers, **state.summary()}
+    train(model, tokenizer, state, lengths, (0.6,), minutes, seed, rate)
+    counts = {"minutes": minutes, "seed": seed, "rate": rate, "layers": layers, **state.summary()}
     write(model, tokenizer, out, {**counts, "init": made_by})
     state.forget()
 
@@ -112,6 +124,7 @@ def train(
     ends: tuple[float, ...],
     minutes: float,
     seed: int,
+    rate: float,
 ) -> None:
     """Train the language model until the time is over; `ends` says when the next stage begins."""
     model.model.visual.requires_grad_(False)
@@ -124,9 +137,9 @@ def train(
         prefix_weight = PREFIX_WEIGHT if state.step % 4 == 0 else 0.0
         batch = source.draw(items, prefix_weight, rng)
         for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(progress, PEAK)
+            group["lr"] = learning_rate(progress, rate)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = step_loss(model, state.match_head, batch, layer=LAYER, bag_head=state.bag_head)
+            loss = step_loss(model, batch, layer=LAYER, bag_head=state.bag_head)
         loss.total.backward()
         state.update()
         state.seconds += time.monotonic() - started
@@ -170,11 +183,11 @@ class State:
 
     def __init__(self, model: Any, path: Path) -> None:
         size = model.config.text_config.hidden_size
-        self.match_head, self.bag_head = MatchHead(size), BagHead(size)
+        self.bag_head = BagHead(size)
         self.model, self._path = model, path
         self.seconds, self.step, self.tokens = 0.0, 0, 0
         self.vision: dict[str, float] = {}
-        self._parts = (model, self.match_head, self.bag_head)
+        self._parts = (model, self.bag_head)
         self._parameters = [p for part in self._parts for p in part.parameters()]
         self.optimizer = torch.optim.AdamW(
             self._parameters, lr=PEAK, betas=(0.9, 0.98), weight_decay=0.02, fused=True

@@ -157,26 +157,38 @@ def locate_caption(item: Item, rng: random.Random) -> Branch:
 
 
 def find_alike(item: Item, rng: random.Random) -> Branch:
-    """A turn or picture and a slot -> all turns, pictures or both that name the same there."""
-    texts = [content(turn.text) for turn in item.dialogue.turns]
+    """A turn or picture and slots -> all turns, pictures or both that name the same there.
+
+    It stands for itself by its id, or by its text or caption.
+    """
+    turns = [content(turn.text) for turn in item.dialogue.turns]
     shown = [content(caption) for caption in item.captions]
-    elements = [("utt", i, named) for i, named in enumerate(texts) if named]
-    elements += [("img", i, named) for i, named in enumerate(shown)]
+    elements = [("utt", i, named) for i, named in enumerate(turns) if named]
+    if shown and (not elements or rng.random() < 0.4):
+        elements = [("img", i, named) for i, named in enumerate(shown)]
     if not elements:
         return copy_turn(item, rng)
     kind, number, named = rng.choice(elements)
-    concept = rng.choice(named)
+    chosen = set(_pick(named, rng, (1, 1, 2)))
     side = rng.choice(SIDES) if shown else "turns"
-    turns = frozenset(i for i, other in enumerate(texts) if concept in other)
-    images = frozenset(i for i, other in enumerate(shown) if concept in other)
-    turns = turns if side != "pictures" else frozenset()
-    images = images if side != "turns" else frozenset()
+    alike = [chosen <= set(other) for other in turns], [chosen <= set(other) for other in shown]
+    found = [frozenset(i for i, yes in enumerate(part) if yes) for part in alike]
+    found = [
+        part if side in (name, "both") else frozenset()
+        for name, part in zip(SIDES, found, strict=False)
+    ]
+    if rng.random() < 0.4:
+        said = f"<|{kind}_id_start|>{number}<|{kind}_id_end|>"
+    else:
+        texts = {"utt": [turn.text for turn in item.dialogue.turns], "img": item.captions}
+        said = escape(texts[kind][number])
+    slots = dict.fromkeys(concept.slot for concept in named if concept in chosen)
     return Branch(
-        prompt=f"like <|{kind}_id_start|>{number}<|{kind}_id_end|> {concept.slot} {side}",
-        answer=_ids(turns, images),
-        turns=turns,
-        images=images,
-        words=usual_words([concept]),
+        prompt=f"like {said} {' '.join(slots)} {side}",
+        answer=_ids(*found),
+        turns=found[0],
+        images=found[1],
+        words=usual_words(chosen),
     )
 
 
@@ -223,9 +235,11 @@ def _ids(turns: Sequence[int] | frozenset[int], images: Sequence[int] | frozense
     return render_selection(Selection(utterance_ids=frozenset(turns), image_ids=frozenset(images)))
 
 
-def _pick(named: Sequence[Concept], rng: random.Random) -> list[Concept]:
+def _pick(
+    named: Sequence[Concept], rng: random.Random, counts: Sequence[int] = (1, 2, 2, 3)
+) -> list[Concept]:
     distinct = list(dict.fromkeys(named))
-    return rng.sample(distinct, min(len(distinct), rng.choice((1, 2, 2, 3))))
+    return rng.sample(distinct, min(len(distinct), rng.choice(counts)))
 
 
 def _say(chosen: Sequence[Concept], item: Item, rng: random.Random) -> str:

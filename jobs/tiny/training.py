@@ -11,35 +11,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jobs.tiny.sequences import Bag, Batch, Match
+from jobs.tiny.sequences import Bag, Batch
+from jobs.training.attention_scores import attention_scores
+
+POSITIVE_WEIGHT = 3.0
+"""Of an element that matches, in the matching loss."""
+BETWEEN_WEIGHT = 0.1
+"""Of a token that ends no element."""
 
 
-class MatchHead(nn.Module):
-    """Scores prompts and answers against turn and image ends, from the states of a middle layer.
+def matching_loss(model: Any, layer: int, hidden_BLD: Tensor, batch: Batch) -> Tensor:
+    """Binary cross entropy of attention scores from prompts and answers to elements.
 
-    Used in training only; it is no part of a checkpoint that ships.
+    The first head of a layer is to score matching turns and pictures above 0, the others and (a
+    quarter of them, weighing less) the tokens in between below. Every prompt or answer token counts
+    the same, so a few pictures weigh as much as many turns.
     """
-
-    def __init__(self, hidden_size: int, dim: int = 64) -> None:
-        super().__init__()
-        self.query = nn.Linear(hidden_size, dim)
-        self.element = nn.Linear(hidden_size, dim)
-        self.element.load_state_dict(self.query.state_dict())  # starts as a plain dot product
-        self.bias = nn.Parameter(torch.tensor(-2.0))
-
-    def forward(self, hidden_BLD: Tensor, matches: Sequence[Match]) -> tuple[Tensor, Tensor]:
-        """Return logits and gold of all (prompt, element) pairs, flat."""
-        rows, prompts, ends, gold = [], [], [], []
-        for match in matches:
-            rows += [match.row] * len(match.ends)
-            prompts += [match.position] * len(match.ends)
-            ends += match.ends
-            gold += match.gold
-        row_P = torch.tensor(rows)
-        query_PD = self.query(hidden_BLD)[row_P, torch.tensor(prompts)]
-        element_PD = self.element(hidden_BLD)[row_P, torch.tensor(ends)]
-        logits_P = (query_PD * element_PD).sum(-1) / math.sqrt(query_PD.shape[-1]) + self.bias
-        return logits_P, torch.tensor(gold, dtype=torch.float32)
+    rows, points, keys, gold, weights = [], [], [], [], []
+    for match in batch.matches:
+        known = set(match.ends)
+        between = [i for i in range(match.position % 4, max(match.ends), 4) if i not in known]
+        count = len(match.ends) + len(between)
+        rows += [match.row] * count
+        points += [match.position] * count
+        keys += match.ends + between
+        gold += match.gold + [False] * len(between)
+        of_match = [POSITIVE_WEIGHT if good else 1.0 for good in match.gold]
+        of_match += [BETWEEN_WEIGHT] * len(between)
+        weights += [weight / sum(of_match) for weight in of_match]
+    logits_E = attention_scores(
+        model.model.language_model,
+        layer,
+        hidden_BLD,
+        batch.inputs["position_ids"],
+        *(torch.tensor(part) for part in (rows, points, keys)),
+    )
+    weight_E = torch.tensor(weights)
+    loss_E = functional.binary_cross_entropy_with_logits(
+        logits_E, torch.tensor(gold, dtype=torch.float32), reduction="none"
+    )
+    return (loss_E * weight_E).sum() / weight_E.sum()
 
 
 class BagHead(nn.Module):
@@ -94,10 +105,9 @@ def language_states(model: Any, batch: Batch, all_layers: bool = False) -> Any:
 
 def step_loss(
     model: Any,
-    head: MatchHead | None,
     batch: Batch,
     *,
-    layer: int,
+    layer: int | None,
     match_weight: float = 1.0,
     bag_head: BagHead | None = None,
 ) -> StepLoss:
@@ -105,13 +115,12 @@ def step_loss(
 
     Args:
         model: `Qwen2VLForConditionalGeneration`; its vision tower is not used.
-        head: Matching head; None leaves that loss out.
         batch: Packed sequences.
-        layer: Layer whose output the head reads, from 1.
+        layer: Layer (from 0) whose attention finds what matches; None leaves that loss out.
         match_weight: Weight of the matching loss.
-        bag_head: Word head, reads the layer below; None leaves that loss out.
+        bag_head: Word head, reads what that layer's neighbor below is given; None leaves it out.
     """
-    out = language_states(model, batch, all_layers=head is not None)
+    out = language_states(model, batch, all_layers=layer is not None)
     chosen = batch.labels_BL >= 0
     kept = chosen & (batch.weights_BL > 0)
     logits = model.lm_head(out.last_hidden_state[kept])
@@ -119,15 +128,12 @@ def step_loss(
     weights = batch.weights_BL[kept]
     total = (each * weights).sum() / weights.sum().clamp_min(1e-6)
     matching = 0.0
-    if head is not None and batch.matches:
-        pair_logits, gold = head(out.hidden_states[layer], batch.matches)
-        loss = functional.binary_cross_entropy_with_logits(
-            pair_logits, gold, pos_weight=torch.tensor(3.0)
-        )
+    if layer is not None and batch.matches:
+        loss = matching_loss(model, layer, out.hidden_states[layer], batch)
         total = total + match_weight * loss
         matching = float(loss.detach())
     bag_loss = 0.0
-    if bag_head is not None:
+    if layer is not None and bag_head is not None:
         loss = bag_head(out.hidden_states[layer - 1], batch.bags, model.lm_head.weight)
         total = total + 0.3 * loss
         bag_loss = float(loss.detach())

@@ -29,14 +29,14 @@ PADDING = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pairs:
-    """Where a query meets the turns and images that it may select, for the auxiliary loss."""
+    """Tokens that the auxiliary loss compares; see `PairFinder.find`."""
 
     query_E: Tensor
-    """Position of the query's last token."""
+    """Position of the query's last token, of one inside an answer's list, or of a turn's last."""
     element_E: Tensor
-    """Position of the element's last token."""
+    """Position of the last token of a turn or image before it."""
     gold_E: Tensor
-    """1.0 where the element is selected, else 0.0."""
+    """1.0 where the element is selected or in the same cluster, else 0.0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

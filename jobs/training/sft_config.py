@@ -70,11 +70,12 @@ class SftConfig(Config):
     queries_per_sequence: int = Field(default=1, ge=1)
     """Queries of a dialogue behind one copy of it; for prompts with the query last."""
     auxiliary_loss_weight: float = Field(default=0.0, ge=0)
-    """Weight of the per-turn loss of an extra head that is not part of the adapter."""
-    auxiliary_head: Literal["bilinear", "linear"] = "bilinear"
-    """`bilinear` for prompts with the query last, `linear` with the query first."""
+    """Weight of the per-turn loss of a head that is no part of the adapter, or of the attention."""
+    auxiliary_head: Literal["bilinear", "linear", "attention"] = "bilinear"
+    """`bilinear` for prompts with the query last, `linear` with the query first; `attention`: no
+    head beside the model, its own attention is taught to score what matches (query last)."""
     auxiliary_layer: int = -1
-    """Layer whose output that head reads, from 1; -1 is the last."""
+    """Layer whose output is scored, from 1; -1 is the last."""
     num_epochs: int = Field(default=1, ge=1)
     """Source: Sec 6.1, as stated."""
     max_steps: int | None = Field(default=None, ge=1)
@@ -96,11 +97,9 @@ class SftConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> SftConfig:
         if self.task == "segment" and (
-            self.auxiliary_loss_weight
-            or self.queries_per_sequence > 1
-            or self.views != ("dialogue",)
+            self.queries_per_sequence > 1 or self.views != ("dialogue",)
         ):
-            raise ValueError("views, queries and the auxiliary loss belong to the task localize")
+            raise ValueError("views and queries belong to the task localize")
         if self.queries_per_sequence > 1 and self.attention == "flash_attention_2":
             raise ValueError("queries_per_sequence > 1 needs attention = 'sdpa'")
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,7 +15,8 @@ from ffr_core.errors import ConfigError, InputError, NotFoundError
 from ffr_core.prompts import Prompts
 from jobs.training.distributed import gather_objects
 from jobs.training.examples import Example, group_by_view
-from jobs.training.sequences import Pairs, TrainingSequence, make_sequence
+from jobs.training.pairs import PairFinder
+from jobs.training.sequences import TrainingSequence, make_sequence
 
 if TYPE_CHECKING:
     from jobs.training.sft_model import SftModel
@@ -46,7 +47,7 @@ class SequenceSource:
             max_length: A longer sequence is left out.
             queries_per_sequence: Examples of one view that share a sequence.
             cached: Keep sequences and picture features in memory. Else each is made when needed.
-            with_pairs: Find queries, turns and images for the auxiliary loss.
+            with_pairs: Find the tokens that the auxiliary loss compares.
         """
         self._examples, self._prompts, self._encoder = examples, prompts, encoder
         self._model, self._max_length = model, max_length
@@ -139,84 +140,3 @@ class SequenceSource:
             return torch.arange(len(prompt.input_ids)).expand(3, -1)
         batch = collate([prompt], 0)
         return rope_positions(self._model.base, batch)[:, 0]
-
-
-class PairFinder:
-    """Finds the tokens at which turns, images and the query end, and where an answer lists ids."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        """Read how the markers are tokenized."""
-
-        def ids(marker: str) -> list[int]:
-            return list(tokenizer(marker, add_special_tokens=False)["input_ids"])
-
-        self._turn, self._query_start = ids("<|utt_id_start|>"), ids("<|query_start|>")
-        self._query_end = ids("<|query_end|>")
-        self._chat_end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-        self._lists = [
-            (ids(f"<|{side}_ids_start|>"), ids(f"<|{side}_ids_end|>")) for side in ("utt", "img")
-        ]
-
-    def find(self, prompt: EncodedPrompt, example: Example) -> Pairs:
-        """Pairs of one example; ConfigError when its markers cannot be found in the tokens.
-
-        The query is paired with every turn and image. With the query last, each token inside the
-        answer's lists is paired with the turns or the images as well: the next id depends on it.
-        A turn ends before the next turn's marker (the last one: before the query or the end of
-        the message), an image at the token behind its last placeholder.
-        """
-        ids = prompt.input_ids[: prompt.num_prompt_tokens]
-        starts = _occurrences(ids, self._turn)
-        query_ends = _occurrences(ids, self._query_end)
-        query_starts = _occurrences(ids, self._query_start)
-        kinds = prompt.mm_token_type_ids
-        image_ends = [i for i in range(1, len(ids)) if kinds[i - 1] and not kinds[i]]
-        shown = [image for image in example.dialogue.images if image.uri is not None]
-        if (
-            len(starts) != len(example.dialogue.turns)
-            or len(query_ends) != 1
-            or len(image_ends) != len(shown)
-        ):
-            raise ConfigError(
-                f"example {example.example_id!r}: {len(starts)} turn markers,"
-                f" {len(query_ends)} query markers and {len(image_ends)} images found in the"
-                f" tokens of {len(example.dialogue.turns)} turns and {len(shown)} images;"
-                " the auxiliary loss needs a tokenizer that keeps markers apart, set"
-                " auxiliary_loss_weight = 0"
-            )
-        last = len(ids) - 1 - ids[::-1].index(self._chat_end)
-        if query_starts[0] > starts[-1]:
-            last = query_starts[0]
-        element = [start - 1 for start in starts[1:]] + [last - 1] + image_ends
-        gold = [turn.turn_id in example.selection.utterance_ids for turn in example.dialogue.turns]
-        gold += [image.image_id in example.selection.image_ids for image in shown]
-        query = query_ends[0] + len(self._query_end) - 1
-        places = [(query, 0, len(element))]
-        if query > starts[-1]:
-            turns = len(starts)
-            places += [(at, 0, turns) for at in self._listed(prompt, 0)]
-            places += [(at, turns, len(element)) for at in self._listed(prompt, 1)]
-        return Pairs(
-            query_E=torch.tensor([at for at, low, high in places for _ in range(low, high)]),
-            element_E=torch.tensor([e for _, low, high in places for e in element[low:high]]),
-            gold_E=torch.tensor(
-                [g for _, low, high in places for g in gold[low:high]], dtype=torch.float32
-            ),
-        )
-
-    def _listed(self, prompt: EncodedPrompt, side: int) -> range:
-        """Positions of an answer's list of turns (0) or images (1), but for its last bracket."""
-        answer = prompt.input_ids[prompt.num_prompt_tokens :]
-        opening, closing = (_occurrences(answer, marker) for marker in self._lists[side])
-        if not (opening and closing):
-            return range(0)
-        first = opening[0] + len(self._lists[side][0])
-        return range(prompt.num_prompt_tokens + first, prompt.num_prompt_tokens + closing[0] - 1)
-
-
-def _occurrences(ids: list[int], part: list[int]) -> list[int]:
-    """Where a run of tokens begins."""
-    size = len(part)
-    return [
-        i for i in range(len(ids) - size + 1) if ids[i] == part[0] and ids[i : i + size] == part
-    ]

@@ -16,12 +16,14 @@ from torch.nn import functional
 
 from ffr_core.adapters import LoraSettings, attach, load_adapter
 from ffr_core.engine.loading import load_model
+from ffr_core.errors import ConfigError
+from jobs.training.attention_scores import attention_scores
 from jobs.training.branch_attention import BranchMask, use_branch_attention
 from jobs.training.sequences import TrainingBatch
 
 ADAPTER = "default"
 """Name of the adapter inside the model in training."""
-HeadKind = Literal["bilinear", "linear"]
+HeadKind = Literal["bilinear", "linear", "attention"]
 POSITIVE_WEIGHT = 3.0
 """Weight of selected elements in the auxiliary loss; they are about one in ten."""
 
@@ -66,16 +68,20 @@ class LossSums:
 class SftModel:
     """A Qwen2-VL or Qwen2.5-VL with a LoRA in training; everything else is frozen."""
 
-    def __init__(self, base: Any, peft: Any, head: ElementHead | None, head_layer: int) -> None:
+    def __init__(
+        self, base: Any, peft: Any, head: ElementHead | None, scored_layer: int | None
+    ) -> None:
         """Take loaded parts; see `build`.
 
         Args:
             base: The model with LoRA layers inside.
             peft: The PEFT wrapper around it.
-            head: Auxiliary head, or None.
-            head_layer: Layer whose output the head reads, from 1; the last one's is -1.
+            head: Auxiliary head of its own, or None.
+            scored_layer: Layer whose output feeds the auxiliary loss, from 1, the last one's is -1;
+                without a head the scores are those of the next layer's attention. None: no such
+                loss.
         """
-        self.base, self.peft, self.head, self._head_layer = base, peft, head, head_layer
+        self.base, self.peft, self.head, self._layer = base, peft, head, scored_layer
         self.device: torch.device = base.device
 
     @property
@@ -111,7 +117,7 @@ class SftModel:
         if features_KD is not None:
             place = batch.image_BL[..., None].expand_as(embeds_BLD)
             embeds_BLD = embeds_BLD.masked_scatter(place, features_KD.to(embeds_BLD.dtype))
-        wants_layers = self.head is not None and batch.pairs is not None
+        wants_layers = self._layer is not None and batch.pairs is not None
         branches = isinstance(batch.mask, BranchMask)
         out = inner.language_model(
             inputs_embeds=embeds_BLD,
@@ -126,16 +132,26 @@ class SftModel:
         correct = int((logits_NV.detach().argmax(-1) == batch.targets_N).sum())
         auxiliary = answer.new_zeros(())
         if wants_layers:
-            auxiliary = self._auxiliary(out.hidden_states[self._head_layer], batch)
+            auxiliary = self._auxiliary(out.hidden_states[self._layer], batch)
         return LossSums(answer=answer, auxiliary=auxiliary, correct=correct)
 
     def _auxiliary(self, hidden_BLD: Tensor, batch: TrainingBatch) -> Tensor:
-        assert self.head is not None and batch.pairs is not None
-        hidden_BLD = hidden_BLD.to(self.head.bias.dtype)
-        logits_E = self.head(
-            hidden_BLD[batch.row_E, batch.pairs.query_E],
-            hidden_BLD[batch.row_E, batch.pairs.element_E],
-        )
+        assert batch.pairs is not None and batch.row_E is not None
+        row_E, query_E, element_E = batch.row_E, batch.pairs.query_E, batch.pairs.element_E
+        if self.head is None:
+            assert self._layer is not None
+            logits_E = attention_scores(
+                self.base.model.language_model,
+                self._layer,
+                hidden_BLD,
+                batch.positions_3BL,
+                row_E,
+                query_E,
+                element_E,
+            )
+        else:
+            hidden_BLD = hidden_BLD.to(self.head.bias.dtype)
+            logits_E = self.head(hidden_BLD[row_E, query_E], hidden_BLD[row_E, element_E])
         return functional.binary_cross_entropy_with_logits(
             logits_E,
             batch.pairs.gold_E,
@@ -165,9 +181,12 @@ def build(
         dtype: Of the base; adapter and head stay in fp32.
         attention: `sdpa`, `flash_attention_2` or `eager`.
         gradient_checkpointing: Recompute each layer in the backward pass.
-        head: Kind of the auxiliary head, None for none.
+        head: Kind of the auxiliary head, None for none; `attention` takes a head of the model.
         head_layer: See `SftModel`.
         device: Where it runs.
+
+    Raises:
+        ConfigError: `attention` needs a layer that reads what `head_layer` writes.
     """
     base = load_model(path, dtype, str(device))
     base.set_attn_implementation(attention)
@@ -181,5 +200,11 @@ def build(
     if gradient_checkpointing:
         base.gradient_checkpointing_enable({"use_reentrant": False})
     hidden_size = base.config.get_text_config().hidden_size
-    module = ElementHead(head, hidden_size).to(device) if head else None
-    return SftModel(base, peft, module, head_layer)
+    num_layers = len(base.model.language_model.layers)
+    if head == "attention" and not 1 <= head_layer < num_layers:
+        raise ConfigError(
+            f"auxiliary_layer = {head_layer}: with auxiliary_head = 'attention' the layer behind it"
+            f" is scored, take one from 1 to {num_layers - 1}"
+        )
+    module = ElementHead(head, hidden_size).to(device) if head in ("bilinear", "linear") else None
+    return SftModel(base, peft, module, head_layer if head else None)

@@ -10,6 +10,7 @@ from ffr_core.dataset.queries import is_negative
 from ffr_core.dataset.steps import read_records
 from ffr_core.dataset.synthetic import SynthConfig
 from ffr_core.dataset.synthetic.write import write
+from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.records import read_jsonl
 from ffr_core.types import QueryKind
 from jobs.build_dataset import run
@@ -100,6 +101,9 @@ def test_the_files_are_corpora_that_share_nothing(built):
     assert {name: len(found) for name, found in files.items()} == {n: sizes[n] for n in names}
     assert len(files["validation"]) == 3
     images = {name: {i.uri for d in found for i in d.images} for name, found in files.items()}
+    beside = ImageReader(limits=ImageLimits(roots=(str(out),)))
+    for uri in set().union(*images.values()):
+        beside.check_readable(uri)
     for a in names:
         for b in names:
             assert a == b or not images[a] & images[b]

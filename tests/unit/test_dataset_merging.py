@@ -1,6 +1,7 @@
 import json
 import re
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 from dataset_parts import KEYS, PARTS, merged_answer, short
@@ -100,9 +101,14 @@ def test_grammars_admit_right_answers_only():
     assert grammar.fullmatch(json.dumps(merged_answer(), ensure_ascii=False).replace("by", "嗨"))
     for change in (lambda t: t.pop(1) and None, lambda t: t[0].update(images=[])):
         assert not grammar.fullmatch(json.dumps(corrupt(change)))
+    endless = corrupt(lambda t: t[1].update(text="5" * 90))  # "which boat?" has 11 characters
+    assert not grammar.fullmatch(json.dumps(endless))
     dialogue = check(merged_answer()).dialogue
     tags = {"elements": [{"id": n, "coarse": "c", "fine": "f"} for n in element_ids(dialogue)]}
     assert re.fullmatch(tag_grammar(dialogue), json.dumps(tags))
+    tags["elements"][0]["fine"] = "f" * 61
+    assert not re.fullmatch(tag_grammar(dialogue), json.dumps(tags))
+    tags["elements"][0]["fine"] = "f"
     tags["elements"].pop()
     assert not re.fullmatch(tag_grammar(dialogue), json.dumps(tags))
 
@@ -217,6 +223,20 @@ def test_a_failed_answer_is_asked_again_with_its_problem():
     assert "stands 0 times" in engine.requests[2].messages[3].parts[0]
     assert len({r.sampling.seed for r in engine.requests}) == 3
     assert engine.requests[1].sampling.sampling_temperature == 0.3
+
+
+def test_only_the_beginning_of_a_cut_off_answer_is_shown_again():
+    class CutOff(Answering):
+        def generate(self, requests):
+            return [replace(c, finish_reason="length") for c in super().generate(requests)]
+
+    engine = CutOff(lambda request: '{"turns": [' + "5" * 5000)
+    answers = ask(
+        engine, [assignment()], retry_text="$problem", sampling=Sampling(), max_attempts=2
+    )
+    assert answers.results[0].reason == "too_long" and answers.faults == {"too_long": 2}
+    shown = engine.requests[1].messages[2].parts[0]
+    assert shown.startswith('{"turns": [5') and len(shown) < 400
 
 
 def test_retries_end_in_a_refusal_that_keeps_its_place():

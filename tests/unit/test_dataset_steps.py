@@ -146,7 +146,7 @@ def test_a_corpus_from_pictures_to_features(pictures, tmp_path):
     expected = mean_features(load_shard(shards[0])[1][1], [0])
     assert np.allclose(features.text_ND[1], expected["text"], atol=1e-3)
     assert len(features.image_keys[0]) == 1 and not features.image_keys[0] & features.image_keys[1]
-    assert load_features(out, [1]).image_keys == [features.image_keys[1]]
+    assert list(load_features(out, [1]).image_keys) == [features.image_keys[1]]
 
 
 def test_shards_come_back_as_they_were(pictures):

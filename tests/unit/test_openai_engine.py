@@ -13,7 +13,7 @@ import pytest
 from ffr_core.engine.background import BackgroundEngine
 from ffr_core.engine.openai import AsyncOpenAiEngine, OpenAiEngine
 from ffr_core.engine.scripted import ScriptedEngine
-from ffr_core.errors import ConfigError, NotFoundError
+from ffr_core.errors import ConfigError, InputError, NotFoundError
 from ffr_core.generation import Completion, GenerationRequest, Message, Sampling
 from ffr_core.types import Image
 
@@ -34,7 +34,7 @@ class Endpoint(ThreadingHTTPServer):
     """Answers with the statuses in `plan`, then 200; keeps what it was sent."""
 
     plan: list[int]
-    seen: list[tuple[str, dict[str, Any], Any]]
+    seen: list[tuple[str, Any, Any]]
     answer: Any = GOOD
 
 
@@ -44,8 +44,13 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
         pass
 
+    def do_GET(self) -> None:
+        self.answer_with(None)
+
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.answer_with(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def answer_with(self, body: Any) -> None:
         self.server.seen.append((self.path, body, self.headers.get("Authorization")))
         status = self.server.plan.pop(0) if self.server.plan else 200
         data = json.dumps(self.server.answer if status == 200 else {"error": "no"}).encode()
@@ -94,6 +99,7 @@ def test_the_wire_form(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> N
         "seed": 3,
         "logprobs": True,
         "structured_outputs": {"regex": "ok"},
+        "skip_special_tokens": False,
     }
     assert [part["type"] for part in content] == ["text", "image_url", "text"]
     data = content[1]["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
@@ -105,6 +111,27 @@ def test_the_wire_form(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> N
         token_texts=("ok",),
         num_prompt_tokens=11,
     )
+
+
+def test_an_adapter_that_another_client_has_loaded_is_used(endpoint: Endpoint) -> None:
+    endpoint.plan = [400]
+    endpoint.answer = {"data": [{"id": "lora", "root": "runs/a"}, {"id": "model", "root": "m"}]}
+    client = engine(endpoint)
+    client.load_adapter("lora", "runs/a")
+    assert [path for path, _, _ in endpoint.seen] == ["/v1/load_lora_adapter", "/v1/models"]
+    endpoint.answer = GOOD
+    assert client.generate([ask("hi", adapter="lora")])[0].text == "ok"
+    assert endpoint.seen[-1][1]["model"] == "lora"
+    client.close()
+
+
+def test_an_adapter_name_that_stands_for_another_folder_is_refused(endpoint: Endpoint) -> None:
+    endpoint.plan = [400]
+    endpoint.answer = {"data": [{"id": "lora", "root": "runs/b"}]}
+    client = engine(endpoint)
+    with pytest.raises(InputError, match="refused"):
+        client.load_adapter("lora", "runs/a")
+    client.close()
 
 
 def test_passing_troubles_are_retried(endpoint: Endpoint) -> None:

@@ -127,10 +127,12 @@ def test_alike_are_the_turns_and_pictures_that_name_the_same(items):
     item = next(item for item in items if item.captions)
     for _ in range(60):
         branch = tasks.find_alike(item, rng)
-        (word,) = branch.words
-        forms = set(tasks.concepts()[word].forms)
-        told = {t.turn_id for t in item.dialogue.turns if forms & set(t.text.split())}
-        shown = {i for i, caption in enumerate(item.captions) if forms & set(caption.split())}
+        wanted = [set(tasks.concepts()[word].forms) for word in branch.words]
+        assert 1 <= len(wanted) <= 2
+        texts = [set(turn.text.split()) for turn in item.dialogue.turns]
+        told = {i for i, words in enumerate(texts) if all(words & forms for forms in wanted)}
+        captions = [set(caption.split()) for caption in item.captions]
+        shown = {i for i, words in enumerate(captions) if all(words & forms for forms in wanted)}
         side = branch.prompt.split()[-1]
         assert branch.turns == (told if side != "pictures" else set())
         assert branch.images == (shown if side != "turns" else set())

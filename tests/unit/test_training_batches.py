@@ -208,6 +208,25 @@ def test_pairs_stand_at_the_ends_of_turns_images_and_query(parts):
     assert examples[2].answer.startswith("<|utt_ids_start|>[0, 1]")
 
 
+def test_pairs_of_clusters_join_the_turns_of_one_topic(parts):
+    from dataclasses import replace
+
+    from ffr_core.prompts import Prompts
+    from jobs.training.pairs import PairFinder
+
+    _, encoder, examples = parts
+    example = replace(examples[2], query=None, clusters=((0, 2), (1, 3)))
+    encoded = encoder.encode(example.messages(Prompts.load("compact")), example.answer)
+    pairs = PairFinder(encoder.tokenizer).find(encoded, example)
+    gold = pairs.gold_E.tolist()
+    # Turn 1 with 0; 2 with 0, 1; 3 with 0, 1, 2.
+    assert gold[:6] == [0, 1, 0, 0, 1, 0]
+    assert pairs.query_E[1] == pairs.query_E[2] == pairs.element_E[5]
+    inside = [encoder.tokenizer.decode([encoded.input_ids[q]]) for q in pairs.query_E[6:]]
+    assert inside == [t for t in "[0,2[1,3" for _ in range(4)]
+    assert gold[6:] == [1, 0, 1, 0] * 4 + [0, 1, 0, 1] * 4
+
+
 def test_query_first_prompts_cannot_share_a_dialogue(parts):
     import torch
 
