@@ -154,36 +154,6 @@ def new_model(config: Any, seed: int) -> Any:
     return model.eval()
 
 
-def deepen(model: Any, num_layers: int, at: int) -> Any:
-    """A copy with layers inserted behind layer `at` that pass everything on at first.
-
-    Raises:
-        ConfigError: The model has as many layers already.
-    """
-    import re
-
-    from ffr_core.errors import ConfigError
-
-    config = model.config.to_dict()
-    added = num_layers - config["text_config"]["num_hidden_layers"]
-    if added < 1:
-        raise ConfigError(f"the model has {num_layers - added} layers; ask for more than that")
-    config["text_config"]["num_hidden_layers"] = num_layers
-    config["text_config"].pop("layer_types", None)
-    deeper = new_model(type(model.config).from_dict(config), seed=0)
-    weights = {}
-    for name, value in model.state_dict().items():
-        found = re.search(r"language_model\.layers\.(\d+)\.", name)
-        if found and int(found[1]) >= at:
-            name = name.replace(f".layers.{found[1]}.", f".layers.{int(found[1]) + added}.")
-        weights[name] = value
-    deeper.load_state_dict(weights, strict=False)
-    for layer in deeper.model.language_model.layers[at : at + added]:
-        layer.self_attn.o_proj.weight.data.zero_()
-        layer.mlp.down_proj.weight.data.zero_()
-    return deeper
-
-
 def write_random_model(out: Path, seed: int = 0) -> None:
     """Write an untrained model folder (config, weights, tokenizer, processor), for tests."""
     sentences = [

@@ -1,7 +1,7 @@
 """Build and train the tiny base model from nothing; the same command resumes an interrupted run.
 
-    python -m jobs.tiny.pretrain --out A --vision-minutes 10 --minutes 30 --seed 0
-    python -m jobs.tiny.pretrain --init A --layers 6 --out DIR --minutes 15 --seed 1
+    python -m jobs.tiny.pretrain --out A --vision-minutes 10 --minutes 32 --seed 0
+    python -m jobs.tiny.pretrain --init A --out DIR --minutes 14 --seed 1 --rate 1.2e-3
 
 The vision tower comes first (`vision.py`) and stays as it is then. The language model learns next
 turns, copying, captions and matching (`tasks.py`), never query -> ids or clusters: it is the
@@ -53,21 +53,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--init", type=Path, help="go on from this folder, on longer dialogues")
     parser.add_argument("--rate", type=float, default=PEAK, help="peak of the learning rate")
-    parser.add_argument("--layers", type=int, help="insert layers up to this number, with --init")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    if options.layers and not options.init:
-        parser.error("--layers goes with --init, the folder whose model gets more layers")
     torch.set_num_threads(options.threads)
     if options.init:
-        resume(
-            options.out,
-            options.init,
-            options.layers,
-            options.minutes,
-            options.seed,
-            options.rate,
-        )
+        resume(options.out, options.init, options.minutes, options.seed, options.rate)
     else:
         pretrain(options.out, options.vision_minutes, options.minutes, options.seed, options.rate)
 
@@ -93,25 +83,18 @@ def pretrain(out: Path, vision_minutes: float, minutes: float, seed: int, rate: 
     state.forget()
 
 
-def resume(
-    out: Path, init: Path, layers: int | None, minutes: float, seed: int, rate: float
-) -> None:
-    """Go on from a folder for a wall-clock time, on the two longer stages, maybe with more layers.
-
-    Inserted layers change nothing at first; the heads start anew.
-    """
+def resume(out: Path, init: Path, minutes: float, seed: int, rate: float) -> None:
+    """Go on from a folder for a wall-clock time, on the two longer stages; the head starts anew."""
     lengths = [
         load_items(DIALOGUES, seed + 11 + i, turns=turns, topics=topics)
         for i, (turns, topics) in enumerate(STAGES[1:])
     ]
     tokenizer = load_processor(init).tokenizer
     model = load_model(init, "float32").train()
-    if layers is not None:
-        model = architecture.deepen(model, layers, LAYER).train()
     state = State(model, out.with_name(out.name + ".state.pt"))
     made_by = json.loads((init / "made_by.json").read_text())
     train(model, tokenizer, state, lengths, (0.6,), minutes, seed, rate)
-    counts = {"minutes": minutes, "seed": seed, "rate": rate, "layers": layers, **state.summary()}
+    counts = {"minutes": minutes, "seed": seed, "rate": rate, **state.summary()}
     write(model, tokenizer, out, {**counts, "init": made_by})
     state.forget()
 

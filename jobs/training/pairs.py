@@ -61,10 +61,8 @@ class PairFinder:
                 " the auxiliary loss needs a tokenizer that keeps markers apart, set"
                 " auxiliary_loss_weight = 0"
             )
-        last = len(ids) - 1 - ids[::-1].index(self._chat_end)
-        if query_starts[0] > starts[-1]:
-            last = query_starts[0]
-        element = [start - 1 for start in starts[1:]] + [last - 1] + image_ends
+        behind = query_starts[0] if query_starts[0] > starts[-1] else None
+        element = self._turn_ends(ids, starts, behind) + image_ends
         gold = [turn.turn_id in example.selection.utterance_ids for turn in example.dialogue.turns]
         gold += [image.image_id in example.selection.image_ids for image in shown]
         query = query_ends[0] + len(self._query_end) - 1
@@ -90,8 +88,7 @@ class PairFinder:
                 f" {len(example.dialogue.turns)} turns; the auxiliary loss needs a tokenizer that"
                 " keeps markers apart, set auxiliary_loss_weight = 0"
             )
-        last = len(ids) - 1 - ids[::-1].index(self._chat_end)
-        ends = [start - 1 for start in starts[1:]] + [last - 1]
+        ends = self._turn_ends(ids, starts)
         turns = {turn.turn_id: i for i, turn in enumerate(example.dialogue.turns)}
         cluster = {turns[t]: c for c, members in enumerate(example.clusters) for t in members}
         pairs = [
@@ -109,6 +106,12 @@ class PairFinder:
             element_E=torch.tensor([early for _, early, _ in pairs], dtype=torch.long),
             gold_E=torch.tensor([same for _, _, same in pairs], dtype=torch.float32),
         )
+
+    def _turn_ends(self, ids: list[int], starts: list[int], behind: int | None = None) -> list[int]:
+        """Last token of each turn; `behind` is what follows the last one, else the message ends."""
+        if behind is None:
+            behind = len(ids) - 1 - ids[::-1].index(self._chat_end)
+        return [start - 1 for start in [*starts[1:], behind]]
 
     def _clustered(self, prompt: EncodedPrompt) -> Iterator[tuple[int, int]]:
         """Positions of an answer that an id of a cluster may follow, with the cluster's number."""

@@ -100,6 +100,14 @@ class SftConfig(Config):
             self.queries_per_sequence > 1 or self.views != ("dialogue",)
         ):
             raise ValueError("views and queries belong to the task localize")
+        if (
+            self.task == "segment"
+            and self.auxiliary_loss_weight
+            and self.auxiliary_head == "linear"
+        ):
+            raise ValueError(
+                "auxiliary_head = 'linear' scores turns against a query; use 'attention'"
+            )
         if self.queries_per_sequence > 1 and self.attention == "flash_attention_2":
             raise ValueError("queries_per_sequence > 1 needs attention = 'sdpa'")
         return self

@@ -92,18 +92,46 @@ def test_branches_behind_one_dialogue_equal_separate_prompts(parts, items):
         assert torch.allclose(packed[start : start + len(logits)], logits, atol=1e-4)
 
 
-def test_inserted_layers_change_nothing_at_first(parts):
-    from ffr_core.errors import ConfigError
-    from jobs.tiny.architecture import deepen
+def test_the_matching_loss_is_that_of_a_plain_loop(parts, items):
+    from torch.nn.functional import binary_cross_entropy_with_logits
 
-    model = parts[0]
-    deeper = deepen(model, 4, 1)
-    ids = torch.arange(40, 60)[None]
+    from jobs.tiny.training import BETWEEN_WEIGHT, POSITIVE_WEIGHT, matching_loss
+    from jobs.training.attention_scores import attention_scores
+
+    model, processor = parts
+    builder = SequenceBuilder(processor.tokenizer)
+    item = next(item for item in items if item.captions)
+    asked = Branch(
+        prompt="like red turns",
+        answer="<|utt_ids_start|>[1]<|utt_ids_end|><|img_ids_start|>[]<|img_ids_end|>",
+        turns=frozenset({1}),
+        images=frozenset(),
+    )
     with torch.no_grad():
-        assert torch.equal(deeper(input_ids=ids).logits, model(input_ids=ids).logits)
-    assert len(deeper.model.language_model.layers) == 4
-    with pytest.raises(ConfigError, match="2 layers"):
-        deepen(model, 2, 1)
+        prefix = builder.prefix(item.dialogue, features(model, item.pictures))
+        batch = builder.pack([(prefix, [asked])])
+        use_branched_attention(model)
+        hidden = language_states(model, batch, all_layers=True).hidden_states[1]
+        found = matching_loss(model, 1, hidden, batch)
+        text = model.model.language_model
+        means = []
+        for match in batch.matches:
+            losses = weights = 0.0
+            gold = dict(zip(match.ends, match.gold, strict=True))
+            for key in range(max(match.ends) + 1):
+                if key not in gold and (key - match.position) % 4:
+                    continue
+                weight = BETWEEN_WEIGHT if key not in gold else 1.0
+                weight = POSITIVE_WEIGHT if gold.get(key) else weight
+                places = [torch.tensor([at]) for at in (0, match.position, key)]
+                score = attention_scores(text, 1, hidden, batch.inputs["position_ids"], *places)
+                target = torch.tensor([float(gold.get(key, False))])
+                losses += weight * float(binary_cross_entropy_with_logits(score, target))
+                weights += weight
+            means.append(losses / weights)
+    text.config._attn_implementation = "sdpa"
+    assert len(means) > 3  # the prompt's end, tokens of the turn list, the empty picture list
+    assert float(found) == pytest.approx(sum(means) / len(means), rel=1e-4)
 
 
 def test_no_base_task_answers_a_query(items):

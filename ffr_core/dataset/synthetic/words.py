@@ -154,6 +154,6 @@ def lexicon(language: str) -> Lexicon:
         from ffr_core.dataset.synthetic.chinese import LEXICON as chinese
 
         return chinese
-    from ffr_core.dataset.synthetic.english import LEXICON as english
+    from ffr_core.dataset.synthetic.english_words import LEXICON as english
 
     return english
