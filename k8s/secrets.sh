@@ -13,7 +13,7 @@ namespace=${NAMESPACE:-ffrs}
 keys_file=${KEYS_FILE:?name the TOML file of hashed API keys, made with python -m serve.auth new}
 test -r "$keys_file" || { echo "error: cannot read $keys_file" >&2; exit 2; }
 
-random() { head -c 32 /dev/urandom | base64 | tr -d '/+=\n' | cut -c1-40; }
+random() { head -c 48 /dev/urandom | base64 | tr -d '/+=\n' | cut -c1-40; }
 
 exists() { kubectl --namespace "$namespace" get secret "$1" >/dev/null 2>&1; }
 

@@ -36,11 +36,11 @@ def built(ray_cluster, corpus, tmp_path_factory):
         {
             "input": [str(corpus)],
             "out": str(tmp_path_factory.mktemp("built")),
-            "encoder": {"kind": "minilm", "threads": 1},
+            "encoder": {"kind": "e5", "threads": 1},
             "embedding": {"shard": 20, "cpus": 0.5},
             # Ray's workers import from the current folder, the root of the repository.
             "clip": {"factory": "tests.integration.dataset_oracle:make"},
-            "cleaning": {"min_image_text": 0.5, "max_drift": 0.065},
+            "cleaning": {"min_image_text": 0.5, "max_drift": 0.07},
             "corpus": {"drift_deviations": 0},
             "queries": {"derive_one_modality": True},
             "splits": {"num_validation": 3, "num_fem_test": 12, "num_fem_clusters": 4},

@@ -108,9 +108,13 @@ def _broken(made: Short) -> tuple[Short, Defect]:
 
 
 def _mixed(made: Short, other: Short) -> tuple[Short, Defect]:
-    """Every second turn without a picture says something from another dialogue."""
+    """Every second turn without a picture says something from another dialogue.
+
+    Its long turns first: a bare answer (*forty dollars*) fits any topic.
+    """
     entries = deepcopy(made.entries)
     said = [entry["utterance"] for entry in other.entries if not entry["shared_image"]]
+    said.sort(key=len, reverse=True)
     spoken = [entry for entry in entries if not entry["shared_image"]]
     for entry, text in zip(spoken[1::2], said, strict=False):
         entry["utterance"] = text
