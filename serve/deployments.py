@@ -35,6 +35,9 @@ from serve.workers import Group, IndexWorker, LocalizeWorker, Returned
 OWNER, LOCALIZER, SEGMENTER, INGRESS = "IndexOwner", "Localizer", "Segmenter", "Ingress"
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
 """Access logs hold addresses, and addresses hold dialogue ids."""
+INGRESS_QUEUE = 64
+"""Requests that may wait for an ingress, for each that it works on. Ray Serve drops what is beyond
+with plain text; the ingress, which they reach soon, says what is wrong and when to come back."""
 HEALTH_PERIOD = 5.0
 """Seconds between two looks at a process that holds an engine."""
 
@@ -218,7 +221,7 @@ def build_application(profile: Profile, keys: Path | None) -> Application:
         num_replicas=config.ingress_replicas,
         ray_actor_options={"num_cpus": config.ingress_cpus},
         max_ongoing_requests=config.max_ongoing * 4,
-        max_queued_requests=config.max_ongoing * 4,
+        max_queued_requests=config.max_ongoing * INGRESS_QUEUE,
         **common,
     )
     secret = secrets.token_bytes(32)

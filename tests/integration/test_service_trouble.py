@@ -18,17 +18,17 @@ from service_process import SECRET
 def test_overload_is_a_429_with_advice(service):
     async def crowd():
         headers = {"authorization": f"Bearer {service.keys['a']}"}
-        limits = httpx.Limits(max_connections=80)
+        limits = httpx.Limits(max_connections=200)
         async with httpx.AsyncClient(headers=headers, timeout=60, limits=limits) as http:
             body = {"query": "harbor lantern", "num_candidates": 50}
             url = service.url + SEARCH
-            return await asyncio.gather(*(http.post(url, json=body) for _ in range(60)))
+            return await asyncio.gather(*(http.post(url, json=body) for _ in range(200)))
 
     answers = asyncio.run(crowd())
-    by_status = {answer.status_code: answer for answer in answers}
-    assert set(by_status) == {200, 429}
-    assert code(by_status[429]) == (429, "overloaded")
-    assert int(by_status[429].headers["retry-after"]) >= 1
+    assert {answer.status_code for answer in answers} == {200, 429}
+    for refused in (answer for answer in answers if answer.status_code == 429):
+        assert code(refused) == (429, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
 
 
 def test_a_client_that_leaves_ends_its_search(service, a):
