@@ -139,21 +139,30 @@ def read_jsonl(path: str | Path) -> Iterator[Dialogue]:
     Jobs that must survive bad records read line by line themselves.
     """
     path = Path(path)
+    for number, record in read_records(path):
+        try:
+            yield dialogue_from_record(record, base=str(path.resolve().parent))
+        except RecordError as error:
+            raise RecordError(error.reason, f"{path} line {number}: {error}") from error
+
+
+def read_records(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line numbers, from 1, and parsed lines of a trusted corpus file; empty lines are skipped.
+
+    Raises:
+        RecordError: A line is not JSON.
+    """
     open_text = gzip.open if path.suffix == ".gz" else open
     with open_text(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                yield number, json.loads(line)
             except json.JSONDecodeError as error:
                 raise RecordError(
                     "bad_json", f"{path} line {number} is not JSON: {error}"
                 ) from error
-            try:
-                yield dialogue_from_record(record, base=str(path.resolve().parent))
-            except RecordError as error:
-                raise RecordError(error.reason, f"{path} line {number}: {error}") from error
 
 
 def _clean(text: str) -> str:

@@ -56,6 +56,9 @@ class AblationConfig(Config):
     """TOML file of `jobs.score_difficulty`; rows with `sft_share` and a curriculum need it."""
     train: tuple[str, ...] = ()
     """Corpora that `sft_share` divides."""
+    held_out: tuple[str, ...] = ()
+    """Corpora that the table is scored on, with the adapter that is best on the validation files;
+    left out, the table has that adapter's validation scores."""
     seeds: tuple[int, ...] = (0, 1, 2)
     rows: tuple[AblationRow, ...]
 
@@ -88,7 +91,7 @@ def run(config: AblationConfig, folder: Path) -> list[dict[str, Any]]:
 def _run_row(
     config: AblationConfig, row: AblationRow, seed: int, name: str, folder: Path
 ) -> dict[str, float]:
-    """Validation scores of one row and seed."""
+    """Scores of one row and seed."""
     from jobs.train_grpo import run as train
 
     out = Path(config.out)
@@ -99,11 +102,15 @@ def _run_row(
     values = merge(merge(merge(read_toml(folder / config.grpo), changes), launch), row.changes)
     grpo = GrpoConfig.parse(values, f"{config.grpo} with the changes of row {row.name!r}")
     if not row.grpo:
-        return evaluate_cold_start(grpo)
+        return score_adapter(grpo, grpo.model.cold_start, config.held_out)
     result = train(grpo)
     if not (result.value or {}).get("finished"):
         raise FfrError(f"run {name} stopped before its end; the same command goes on with it")
-    return dict(result.best_metrics)
+    if not config.held_out:
+        return dict(result.best_metrics)
+    if result.best is None:
+        raise FfrError(f"run {name} has no best checkpoint here; keep storage_path on a folder")
+    return score_adapter(grpo, str(result.best / "adapter"), config.held_out)
 
 
 def _cold_start(config: AblationConfig, row: AblationRow, folder: Path) -> dict[str, Any]:
@@ -150,18 +157,27 @@ def split_corpora(files: Sequence[str], share: float, out: Path) -> tuple[Path, 
     return paths
 
 
-def evaluate_cold_start(config: GrpoConfig) -> dict[str, float]:
-    """Validation scores of the cold-start adapter by one engine in this process."""
+def score_adapter(
+    config: GrpoConfig, adapter: str | None, held_out: Sequence[str]
+) -> dict[str, float]:
+    """Scores of one adapter, or of the bare base, by one engine in this process.
+
+    Args:
+        config: Model, engine and prompts; its validation files where `held_out` is empty.
+        adapter: PEFT folder.
+        held_out: Corpora, read whole.
+    """
     from ffr_core.prompts import Prompts
     from jobs.grpo.data import load_samples
     from jobs.grpo.engines import LocalSampler, open_engine
     from jobs.grpo.evaluation import evaluate
 
-    samples = load_samples(config.data.validation, limit=config.data.max_validation)
+    files = tuple(held_out) or config.data.validation
+    samples = load_samples(files, limit=None if held_out else config.data.max_validation)
     device = "cuda" if config.launch.use_gpu and config.engine.kind == "transformers" else "cpu"
-    sampler = LocalSampler(open_engine(config.model, config.engine, config.data.validation, device))
-    if config.model.cold_start is not None:
-        sampler.load(Path(config.model.cold_start), "cold-start")
+    sampler = LocalSampler(open_engine(config.model, config.engine, files, device))
+    if adapter is not None:
+        sampler.load(Path(adapter), "scored")
     prompts = Prompts.load(config.model.prompts)
     scores = evaluate(sampler, samples, prompts, config.rollout.max_new_tokens)
     sampler.close()

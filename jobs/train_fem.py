@@ -19,20 +19,25 @@ import typer
 
 from ffr_core.errors import FfrError
 from jobs.fem.config import FREE_KEYS, FemConfig, resolve_paths
+from jobs.fem.table import SweepResult, render
 from jobs.training.config import check_same_run
+from jobs.training.logs import read_metrics
 from jobs.training.run import LaunchResult, Session, launch
 
 
 def run(config: FemConfig) -> list[LaunchResult]:
     """Train every run of a configuration to its end, over restarts; best run first.
 
+    A sweep leaves its table in `<storage_path>/<name>.md`.
+
     Raises:
         FfrError: The data, the model or the configuration cannot be used.
     """
     from jobs.fem.loop import METRIC
 
-    results = []
-    for single in resolve_paths(config).runs():
+    results, rows = [], []
+    singles = resolve_paths(config).runs()
+    for single in singles:
         result = launch(train, single.model_dump(mode="json"), single.launch, METRIC)
         summary = {
             **(result.value or {}),
@@ -42,7 +47,26 @@ def run(config: FemConfig) -> list[LaunchResult]:
         }
         (result.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
         results.append(result)
+        rows.append(
+            SweepResult(
+                row=f"temperature {single.loss.contrastive_temperature:g},"
+                f" lambda {single.loss.intra_weight:g}",
+                before={
+                    name: value
+                    for step, name, value in read_metrics(result.folder / "metrics.csv")
+                    if step == 0
+                },
+                best=result.best_metrics,
+            )
+        )
+    if len(singles) > 1:
+        table_of(config, results).write_text(render(rows), "utf-8")
     return sorted(results, key=lambda r: -r.best_metrics.get(METRIC, -1.0))
+
+
+def table_of(config: FemConfig, results: list[LaunchResult]) -> Path:
+    """Where the table of a sweep lies: beside the folders of its runs."""
+    return results[0].folder.parent / f"{config.launch.name}.md"
 
 
 def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
@@ -87,7 +111,8 @@ def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
 def main(config: Annotated[Path, typer.Option(help="TOML file of the run.")]) -> None:
     """Train as a TOML file says; the same command resumes."""
     try:
-        results = run(FemConfig.load(config))
+        loaded = FemConfig.load(config)
+        results = run(loaded)
     except FfrError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
@@ -99,6 +124,8 @@ def main(config: Annotated[Path, typer.Option(help="TOML file of the run.")]) ->
         for name, score in sorted(result.best_metrics.items()):
             print(f"  {name} {score:.4f}")
         print(f"  logs and curves: {result.folder}")
+    if len(results) > 1:
+        print(table_of(loaded, results).read_text("utf-8"))
     if results and results[0].best is not None:
         print(f"best adapter: {results[0].best / 'adapter'}")
 

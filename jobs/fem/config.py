@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -54,7 +55,7 @@ class DataConfig(Config):
     validation: float = Field(default=0.1, ge=0, lt=1)
     """Share of the dialogues that choose the best checkpoint."""
     test: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the dialogues that the run never reads."""
+    """Share of the dialogues that is only scored, at every validation, and chooses nothing."""
     max_dialogues: int | None = Field(default=None, ge=1)
 
 
@@ -90,10 +91,12 @@ class StepConfig(Config):
 
 
 class SweepConfig(Config):
-    """`[sweep]`: one run for each combination; empty lists keep the value of `[loss]`."""
+    """`[sweep]`: one run for each combination; empty lists keep the value of the run."""
 
     contrastive_temperature: tuple[float, ...] = ()
     intra_weight: tuple[float, ...] = ()
+    seed: tuple[int, ...] = ()
+    """Each combination once a seed; the seed also divides the dialogues."""
 
 
 class FemConfig(Config):
@@ -102,6 +105,8 @@ class FemConfig(Config):
     model: ModelConfig = ModelConfig()
     lora: LoraSettings = LoraSettings()
     data: tuple[DataConfig, ...] = Field(min_length=1)
+    held_out: tuple[str, ...] = ()
+    """Further corpora that are only scored."""
     image_roots: tuple[str, ...] = ()
     loss: LossConfig = LossConfig()
     step: StepConfig = StepConfig()
@@ -119,21 +124,23 @@ class FemConfig(Config):
 
     def runs(self) -> list[FemConfig]:
         """This run, or one for each combination of the sweep."""
-        if not (self.sweep.contrastive_temperature or self.sweep.intra_weight):
+        sweep = self.sweep
+        if not (sweep.contrastive_temperature or sweep.intra_weight or sweep.seed):
             return [self]
         runs = []
-        for temperature in self.sweep.contrastive_temperature or (
-            self.loss.contrastive_temperature,
+        for temperature, weight, seed in product(
+            sweep.contrastive_temperature or (self.loss.contrastive_temperature,),
+            sweep.intra_weight or (self.loss.intra_weight,),
+            sweep.seed or (self.seed,),
         ):
-            for weight in self.sweep.intra_weight or (self.loss.intra_weight,):
-                loss = self.loss.model_copy(
-                    update={"contrastive_temperature": temperature, "intra_weight": weight}
-                )
-                name = f"{self.launch.name}-t{temperature:g}-l{weight:g}"
-                launch = self.launch.model_copy(update={"name": name})
-                runs.append(
-                    self.model_copy(update={"loss": loss, "launch": launch, "sweep": SweepConfig()})
-                )
+            loss = self.loss.model_copy(
+                update={"contrastive_temperature": temperature, "intra_weight": weight}
+            )
+            name = f"{self.launch.name}-t{temperature:g}-l{weight:g}"
+            name += f"-s{seed}" if sweep.seed else ""
+            launch = self.launch.model_copy(update={"name": name})
+            changes = {"loss": loss, "launch": launch, "seed": seed, "sweep": SweepConfig()}
+            runs.append(self.model_copy(update=changes))
         return runs
 
 
@@ -144,10 +151,17 @@ def resolve_paths(config: FemConfig) -> FemConfig:
         return str(Path(path).resolve()) if Path(path).exists() else path
 
     data = tuple(part.model_copy(update={"path": absolute(part.path)}) for part in config.data)
-    roots = config.image_roots or tuple(dict.fromkeys(str(Path(d.path).parent) for d in data))
+    held_out = tuple(map(absolute, config.held_out))
+    files = [*(part.path for part in data), *held_out]
+    roots = config.image_roots or tuple(dict.fromkeys(str(Path(f).parent) for f in files))
     model = config.model
     if model.path is not None:
         model = model.model_copy(update={"path": absolute(model.path)})
     return config.model_copy(
-        update={"data": data, "image_roots": tuple(map(absolute, roots)), "model": model}
+        update={
+            "data": data,
+            "held_out": held_out,
+            "image_roots": tuple(map(absolute, roots)),
+            "model": model,
+        }
     )

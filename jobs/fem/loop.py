@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,9 +21,11 @@ from jobs.fem.mining import mine
 from jobs.fem.pairs import (
     Corpus,
     Unit,
+    Written,
     build_corpus,
     question_answers,
     read_dialogues,
+    read_written_pairs,
     split_dialogues,
 )
 from jobs.fem.steps import Source, StepShape
@@ -43,6 +45,17 @@ if TYPE_CHECKING:
 METRIC = "validation/recall@1"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A set whose Recall@K is logged."""
+
+    side: Literal["validation", "held_out"]
+    """The validation sets choose the best adapter, held-out sets choose nothing."""
+    corpus: Corpus
+    frozen: NDArray[np.float32] | None
+    """`trained_side = "queries"`: plain vectors of its units."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Run:
     """What a worker holds."""
@@ -52,10 +65,9 @@ class Run:
     backbone: Backbone
     sources: list[Source]
     shape: StepShape
-    validation: list[Corpus]
     frozen: list[NDArray[np.float32]]
     """`trained_side = "queries"`: plain vectors of all units of each training set."""
-    frozen_validation: list[NDArray[np.float32]]
+    scored: list[Scored]
     data_hash: str
     counts: dict[str, int]
 
@@ -70,45 +82,55 @@ def prepare(config: FemConfig, session: Session) -> Run:
     backbone = build_backbone(config, session.device)
     broadcast_parameters([p for p in backbone.module.parameters() if p.requires_grad])
     unit = unit_of(config)
-    sources, validation, counts = [], [], dict[str, int]()
+    sources, counts = [], dict[str, int]()
+    held: list[tuple[Literal["validation", "held_out"], Corpus]] = []
     for part in config.data:
-        dialogues = read_dialogues(Path(part.path), part.max_dialogues, config.seed)
-        train, held, _ = split_dialogues(dialogues, part.validation, part.test, config.seed)
-        corpus = build_corpus(Path(part.path).name, train)
+        path = Path(part.path)
+        dialogues = read_dialogues(path, part.max_dialogues, config.seed)
+        train, validation, test = split_dialogues(
+            dialogues, part.validation, part.test, config.seed
+        )
+        corpus = build_corpus(path.name, train)
         for reason, number in corpus.left_out.items():
             counts[reason] = counts.get(reason, 0) + number
         if not corpus.queries:
             raise ConfigError(f"{part.path} has no training query with a gold fragment; drop it")
-        validation.append(build_corpus(corpus.name, held))
-        sources.append(_source(corpus, unit, backbone, config))
+        sources.append(_source(corpus, read_written_pairs(path), unit, backbone, config))
+        held.append(("validation", build_corpus(path.name, validation)))
+        held.append(("held_out", build_corpus(path.name, test)))
+    for name in config.held_out:
+        dialogues = read_dialogues(Path(name), None, config.seed)
+        held.append(("held_out", build_corpus(Path(name).name, dialogues)))
     queries_only = config.model.trained_side == "queries"
-    frozen = [_units(s.corpus, unit, backbone) for s in sources] if queries_only else []
-    frozen_validation = [_units(c, unit, backbone) for c in validation] if queries_only else []
     records = [
         f"{s.corpus.name} {s.corpus.fragments[q.fragment].dialogue.dialogue_id} {q.text}"
         for s in sources
         for q in s.corpus.queries
     ]
-    shape = StepShape(**config.step.model_dump())
     return Run(
         config=config,
         session=session,
         backbone=backbone,
         sources=sources,
-        shape=shape,
-        validation=[corpus for corpus in validation if corpus.queries],
-        frozen=frozen,
-        frozen_validation=[
-            v for v, c in zip(frozen_validation, validation, strict=True) if c.queries
-        ]
-        if queries_only
-        else [],
+        shape=StepShape(**config.step.model_dump()),
+        frozen=[_units(s.corpus, unit, backbone) for s in sources] if queries_only else [],
+        scored=[
+            Scored(
+                side=side,
+                corpus=corpus,
+                frozen=_units(corpus, unit, backbone) if queries_only else None,
+            )
+            for side, corpus in held
+            if corpus.queries
+        ],
         data_hash=data_hash(records),
         counts=counts,
     )
 
 
-def _source(corpus: Corpus, unit: Unit, backbone: Backbone, config: FemConfig) -> Source:
+def _source(
+    corpus: Corpus, written: Written, unit: Unit, backbone: Backbone, config: FemConfig
+) -> Source:
     mined = mine(corpus, unit, backbone.plain, backbone.plain, depth=config.step.negative_depth)
     lengths: list[dict[int, int]] = []
     for position, fragment in enumerate(corpus.fragments):
@@ -120,7 +142,7 @@ def _source(corpus: Corpus, unit: Unit, backbone: Backbone, config: FemConfig) -
     return Source(
         corpus=corpus,
         mined=mined,
-        pairs=question_answers(corpus),
+        pairs=question_answers(corpus, written),
         lengths=lengths,
         weight=math.sqrt(len(corpus.queries)),
     )
@@ -209,21 +231,21 @@ class Loop:
         self._run.session.report(step, metrics, save)
 
     def _validate(self) -> dict[str, float]:
-        """Recall on each validation set and its mean; rank 0 computes."""
+        """Recall on each set that is scored, and the means of each side; rank 0 computes."""
         run = self._run
         metrics: dict[str, float] = {}
         if run.session.rank == 0:
             run.backbone.module.eval()
-            recalls: dict[int, list[float]] = {k: [] for k in RECALL_CUTOFFS}
-            for number, corpus in enumerate(run.validation):
-                frozen = run.frozen_validation[number] if run.frozen_validation else None
-                ranks = rank_queries(run.backbone, corpus, unit_of(run.config), frozen)
-                metrics[f"validation/{corpus.name} recall@1"] = recall_at_k(ranks, 1)
+            recalls: dict[str, list[float]] = {}
+            for scored in run.scored:
+                corpus = scored.corpus
+                ranks = rank_queries(run.backbone, corpus, unit_of(run.config), scored.frozen)
+                metrics[f"{scored.side}/{corpus.name} recall@1"] = recall_at_k(ranks, 1)
                 for k in RECALL_CUTOFFS:
-                    recalls[k].append(recall_at_k(ranks, k))
-            for k, values in recalls.items():
-                if values:
-                    metrics[f"validation/recall@{k}"] = float(np.mean(values))
+                    recalls.setdefault(f"{scored.side}/recall@{k}", []).append(
+                        recall_at_k(ranks, k)
+                    )
+            metrics |= {name: float(np.mean(values)) for name, values in recalls.items()}
         found: dict[str, float] = gather_objects(metrics)[0]
         return found
 

@@ -5,16 +5,17 @@ A *unit* is what one vector stands for while mining and validating: a turn or a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from ffr_core.passages import passage_of
-from ffr_core.records import read_jsonl
+from ffr_core.errors import RecordError
+from ffr_core.passages import passage_of, turn_text
+from ffr_core.records import read_jsonl, read_records
 from ffr_core.types import Dialogue, Passage
 
 Unit = Literal["turn", "fragment"]
@@ -40,6 +41,16 @@ class QueryRef:
     fragment: int
     """Position in `Corpus.fragments`."""
     gold_turns: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QaPair:
+    """A question about a fragment and its answer."""
+
+    question: str
+    answer: Passage
+    answer_turn: int
+    """First turn of the fragment that the answer stands in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,26 +138,76 @@ def read_dialogues(path: Path, at_most: int | None, seed: int) -> list[Dialogue]
     return dialogues
 
 
-def question_answers(corpus: Corpus) -> dict[int, list[tuple[int, int]]]:
-    """Fragment -> (question turn, answer turn); fragments with at least two pairs.
+Written = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Dialogue id -> its `qa_pairs`, as `jobs.build_dataset` and `ffrs synth` write them."""
 
-    A turn that ends in a question mark, and the next turn of the fragment by another speaker.
-    Our reading of the pairs of Sec 5.3.2, which the paper has an LLM write.
+
+def read_written_pairs(path: Path) -> Written:
+    """The question-answer pairs that a corpus file carries; most files have none."""
+    return {
+        record["dialogue_id"]: record["qa_pairs"]
+        for _, record in read_records(path)
+        if record.get("qa_pairs")
+    }
+
+
+def question_answers(corpus: Corpus, written: Written) -> dict[int, list[QaPair]]:
+    """Fragment -> its question-answer pairs; only fragments with two different answers.
+
+    A dialogue with written pairs has those (Sec 5.3.2). Otherwise a pair is a turn that ends in a
+    question mark and the next turn of the fragment by another speaker, our choice.
+
+    Raises:
+        RecordError: A written pair names no fragment or no turn of its dialogue.
     """
-    found: dict[int, list[tuple[int, int]]] = {}
+    found: dict[int, list[QaPair]] = {}
     for position, fragment in enumerate(corpus.fragments):
-        turns = [fragment.dialogue.turns[i] for i in fragment.turn_ids]
-        pairs = []
-        for number, turn in enumerate(turns[:-1]):
-            if not turn.text.rstrip().endswith(_QUESTION_MARKS):
-                continue
-            answer = next((t for t in turns[number + 1 :] if t.speaker != turn.speaker), None)
-            if answer is not None and (answer.text or answer.images):
-                pairs.append((turn.turn_id, answer.turn_id))
-        answers = {answer for _, answer in pairs}
-        if len(answers) >= 2:
+        its_pairs = written.get(fragment.dialogue.dialogue_id)
+        pairs = _asked(fragment) if its_pairs is None else _written(fragment, its_pairs)
+        if len({pair.answer.text for pair in pairs}) >= 2:
             found[position] = pairs
     return found
+
+
+def _written(fragment: FragmentRef, pairs: Sequence[Mapping[str, Any]]) -> list[QaPair]:
+    dialogue = fragment.dialogue
+    try:
+        return [
+            QaPair(
+                question=pair["question"],
+                answer=Passage(
+                    text=pair["answer"],
+                    images=tuple(dialogue.images[i] for i in pair.get("answer_images", ())),
+                ),
+                answer_turn=next(t for t in pair["answer_turns"] if t in fragment.turn_ids),
+            )
+            for pair in pairs
+            if pair["fragment_id"] == fragment.fragment_id
+        ]
+    except (KeyError, IndexError, TypeError, StopIteration) as error:
+        raise RecordError(
+            "bad_qa_pairs",
+            f"qa_pairs of {dialogue.dialogue_id!r}, fragment {fragment.fragment_id}: each needs"
+            " question, answer, fragment_id and answer_turns of that fragment; build it again",
+        ) from error
+
+
+def _asked(fragment: FragmentRef) -> list[QaPair]:
+    turns = [fragment.dialogue.turns[i] for i in fragment.turn_ids]
+    pairs = []
+    for number, turn in enumerate(turns[:-1]):
+        if not turn.text.rstrip().endswith(_QUESTION_MARKS):
+            continue
+        answer = next((t for t in turns[number + 1 :] if t.speaker != turn.speaker), None)
+        if answer is not None and (answer.text or answer.images):
+            pairs.append(
+                QaPair(
+                    question=" ".join(turn.text.split()),
+                    answer=Passage(text=turn_text(answer), images=answer.images),
+                    answer_turn=answer.turn_id,
+                )
+            )
+    return pairs
 
 
 def window_around(

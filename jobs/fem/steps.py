@@ -13,10 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ffr_core.passages import turn_text
 from ffr_core.types import Passage
 from jobs.fem.mining import Mined, Place
-from jobs.fem.pairs import Corpus, window_around
+from jobs.fem.pairs import Corpus, QaPair, window_around
 
 View = Literal["turn", "window", "fragment"]
 """What a candidate is: one turn, a window of turns around it, or the whole fragment."""
@@ -43,8 +42,8 @@ class Source:
 
     corpus: Corpus
     mined: list[Mined]
-    pairs: dict[int, list[tuple[int, int]]]
-    """Fragment -> (question turn, answer turn)."""
+    pairs: dict[int, list[QaPair]]
+    """By fragment."""
     lengths: list[dict[int, int]]
     """Per fragment: turn id -> tokens."""
     weight: float
@@ -151,14 +150,10 @@ def _pairs(
     places = list(dict.fromkeys(place for place in places if place[1] in sources[place[0]].pairs))
     for name, index in enumerate(rng.permutation(len(places))):
         number, fragment = places[index]
-        source = sources[number]
-        turns = source.corpus.fragments[fragment].dialogue.turns
-        unique = {answer: question for question, answer in source.pairs[fragment]}
-        found = list(unique.items())
+        found = list({pair.answer.text: pair for pair in sources[number].pairs[fragment]}.values())
         for i in rng.permutation(len(found))[: min(6, wanted - len(questions))]:
-            answer, question = found[i]
-            questions.append(" ".join(turns[question].text.split()))
-            answers.append(Passage(text=turn_text(turns[answer]), images=turns[answer].images))
+            questions.append(found[i].question)
+            answers.append(found[i].answer)
             fragments.append(name)
         if len(questions) >= wanted:
             break
@@ -206,13 +201,12 @@ def draw_frozen_step(
     )
     fragments_U = np.array([fragment for fragment, _ in units])
     questions, answers = [], []
-    found = [(f, *pair) for f, several in pairs.items() for pair in several]
+    found = [(f, pair) for f, several in pairs.items() for pair in several]
     for i in _draw(rng, len(found), shape.pairs) if found else []:
-        fragment, question, answer = found[i]
+        fragment, pair = found[i]
         turns = np.flatnonzero(fragments_U == fragment)
-        dialogue = corpus.fragments[fragment].dialogue
-        questions.append(" ".join(dialogue.turns[question].text.split()))
-        answers.append((turns, corpus.fragments[fragment].turn_ids.index(answer)))
+        questions.append(pair.question)
+        answers.append((turns, corpus.fragments[fragment].turn_ids.index(pair.answer_turn)))
     return FrozenStep(
         source=number,
         queries=[query.text for query in chosen],

@@ -1,6 +1,8 @@
 """FEM: adapters of the text encoder, training pairs, mined negatives, steps, the job's resume."""
 
+import json
 from dataclasses import replace
+from statistics import mean, stdev
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from ffr_core.embedding.bert import Bert, BertWeights, padded_length
 from ffr_core.embedding.fem import batches_by_length
 from ffr_core.embedding.fem_text import LoraBert
 from ffr_core.embedding.lora import adapter_hash, merge, read_adapter, write_adapter
-from ffr_core.errors import ConfigError, InputError, NotFoundError
+from ffr_core.errors import ConfigError, InputError, NotFoundError, RecordError
 from ffr_core.records import record_from_dialogue
 from ffr_core.types import Dialogue, Passage, Query, Selection, Turn
 from jobs.fem import loop, losses
@@ -21,11 +23,12 @@ from jobs.fem.pairs import (
     build_corpus,
     question_answers,
     read_dialogues,
+    read_written_pairs,
     split_dialogues,
     window_around,
 )
 from jobs.fem.steps import Source, StepShape, draw_frozen_step, plan_step
-from jobs.train_fem import run
+from jobs.train_fem import run, table_of
 
 DIM, INNER, LAYERS, VOCABULARY = 32, 64, 3, 50
 
@@ -196,7 +199,7 @@ def source(dialogues=None):
     return Source(
         corpus=corpus,
         mined=mine(corpus, "turn", encode, encode, depth=5),
-        pairs=question_answers(corpus),
+        pairs=question_answers(corpus, {}),
         lengths=[dict.fromkeys(f.turn_ids, 5) for f in corpus.fragments],
         weight=1.0,
     )
@@ -220,13 +223,36 @@ def test_queries_that_cannot_be_used_are_counted_with_their_reason():
 
 def test_a_pair_is_a_question_and_the_next_turn_of_another_speaker():
     # Turns 0 and 1 are Ann's questions, both answered by turn 2: one answer is no choice.
-    assert question_answers(build_corpus("toy", DIALOGUES)) == {}
+    assert question_answers(build_corpus("toy", DIALOGUES), {}) == {}
     turns = tuple(
         replace(turn, speaker="AB"[turn.turn_id % 2], text=f"t{turn.turn_id}?")
         for turn in DIALOGUES[0].turns
     )
-    found = question_answers(build_corpus("toy", [replace(DIALOGUES[0], turns=turns)]))
-    assert found[0] == [(0, 1), (1, 2), (2, 3)]
+    found = question_answers(build_corpus("toy", [replace(DIALOGUES[0], turns=turns)]), {})
+    assert [(p.question, p.answer.text, p.answer_turn) for p in found[0]] == [
+        ("t0?", "B: t1?", 1),
+        ("t1?", "A: t2?", 2),
+        ("t2?", "B: t3?", 3),
+    ]
+
+
+def test_written_pairs_take_the_place_of_question_marks(tmp_path):
+    record = record_from_dialogue(DIALOGUES[0])
+    pairs = [
+        {"fragment_id": 0, "question": f"q{i}", "answer": f"a{i}", "answer_turns": [i]}
+        for i in DIALOGUES[0].fragments[0][:2]
+    ]
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({**record, "qa_pairs": pairs}) + "\n")
+    corpus = build_corpus("toy", read_dialogues(path, None, 0))
+    found = question_answers(corpus, read_written_pairs(path))
+    assert [(p.question, p.answer.text, p.answer_turn) for p in found[0]] == [
+        (f"q{i}", f"a{i}", i) for i in DIALOGUES[0].fragments[0][:2]
+    ]
+    assert list(found) == [0]
+    path.write_text(json.dumps({**record, "qa_pairs": [{**pairs[0], "answer_turns": [99]}]}))
+    with pytest.raises(RecordError, match="answer_turns of that fragment"):
+        question_answers(corpus, read_written_pairs(path))
 
 
 def test_splits_share_no_dialogue_and_depend_on_the_seed_alone():
@@ -404,6 +430,26 @@ def test_a_sweep_makes_one_run_for_each_combination(toy):
     values = {**toy, "sweep": {"contrastive_temperature": [0.02, 0.05], "intra_weight": [0, 1]}}
     names = [single.launch.name for single in FemConfig.parse(values, "toy").runs()]
     assert names == ["toy-t0.02-l0", "toy-t0.02-l1", "toy-t0.05-l0", "toy-t0.05-l1"]
+    seeds = FemConfig.parse({**toy, "sweep": {"seed": [3, 4]}}, "toy").runs()
+    assert [(single.launch.name, single.seed) for single in seeds] == [
+        ("toy-t0.02-l0.5-s3", 3),
+        ("toy-t0.02-l0.5-s4", 4),
+    ]
+
+
+def test_a_sweep_over_seeds_leaves_a_table_of_the_held_out_side(toy, tmp_path):
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text(loop.Path(toy["data"][0]["path"]).read_text())
+    values = {**toy, "num_steps": 1, "sweep": {"seed": [0, 1]}, "held_out": [str(held_out)]}
+    config = FemConfig.parse(values, "toy")
+    results = run(config)
+    lines = table_of(config, results).read_text().splitlines()
+    assert lines[0].startswith("| held-out | Recall@1 | Recall@5 |")
+    zero, trained = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:])
+    assert (zero[0], zero[-1]) == ("zero-shot", "2")
+    assert (trained[0], trained[-1]) == ("temperature 0.02, lambda 0.5", "2")
+    values = [100 * result.best_metrics["held_out/recall@1"] for result in results]
+    assert trained[1] == f"{mean(values):.1f} ± {stdev(values):.1f}"
 
 
 def test_settings_that_do_not_fit_are_refused(toy):
