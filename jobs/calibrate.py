@@ -31,8 +31,9 @@ from ffr_core.localization.calibration import (
     fit_calibration,
     reliability,
 )
+from ffr_core.parts import build_system
 from ffr_core.pipeline import System, localize_all, write_dialogues
-from ffr_core.profile import Profile, build_system, load_profile
+from ffr_core.profile import Profile, load_profile
 from ffr_core.types import Candidate, Dialogue, Filters, Localization, Query, Selection
 from jobs.evaluate import BATCH, TENANT, EvalSet, load_set
 

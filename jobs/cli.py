@@ -86,7 +86,7 @@ def search_command(
     from datetime import UTC
 
     from ffr_core.answers import answer_record, describe_answer
-    from ffr_core.profile import open_system
+    from ffr_core.parts import open_system
     from ffr_core.types import Filters
 
     filters = Filters(
@@ -132,7 +132,7 @@ def delete_command(
 ) -> None:
     """Remove a dialogue from index and storage; indexing respects that until --restore."""
     from ffr_core.errors import NotFoundError
-    from ffr_core.profile import open_system
+    from ffr_core.parts import open_system
 
     with open_system(profile, home) as system:
         if not system.delete(dialogue_id, tenant):
@@ -174,7 +174,7 @@ def stats_command(
     """Count what is indexed."""
     from dataclasses import asdict
 
-    from ffr_core.profile import open_system
+    from ffr_core.parts import open_system
 
     with open_system(profile, home) as system:
         counts = asdict(system.stats(tenant))

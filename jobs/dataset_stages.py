@@ -26,7 +26,7 @@ from ffr_core.dataset.steps import read_records, write_records
 from ffr_core.dataset.triplets import MatchingRules, match_triplets
 from ffr_core.generation import Sampling
 from ffr_core.images import ImageReader
-from ffr_core.profile import build_encoder
+from ffr_core.parts import build_encoder
 from ffr_core.records import dialogue_from_record, record_from_dialogue
 from jobs.dataset_config import DatasetConfig, build_annotator, build_clip
 

@@ -219,7 +219,7 @@ def split(
     config: DatasetConfig, queries: Path, texts: dict[str, str], folder: Path
 ) -> dict[str, Any]:
     """The files that training reads; FEM's test set is clustered by the queries' embeddings."""
-    from ffr_core.profile import build_encoder
+    from ffr_core.parts import build_encoder
 
     pools = {
         pool: [from_json(record) for record in read_records(queries / f"{pool}.jsonl")]

@@ -24,18 +24,17 @@ from ffr_core.metrics import segmentation, selection
 from ffr_core.metrics.bootstrap import f1_of_shares, paired_difference
 from ffr_core.metrics.ranking import RECALL_CUTOFFS, recall_at_k
 from ffr_core.metrics.selection import Counts
-from ffr_core.pipeline import localize_all, write_dialogues
-from ffr_core.profile import (
-    Profile,
+from ffr_core.parts import (
     build_builder,
     build_encoder,
     build_image_reader,
     build_index,
     build_localizer,
     build_system,
-    load_profile,
     part_engine,
 )
+from ffr_core.pipeline import localize_all, write_dialogues
+from ffr_core.profile import Profile, load_profile
 from ffr_core.protocols import Encoder, FragmentIndex
 from ffr_core.records import read_jsonl
 from ffr_core.types import Dialogue, Filters, Fragment, Query, Selection

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ffr_core.errors import BusyError
+from ffr_core.parts import build_index, build_payloads
 from ffr_core.pipeline import write_dialogues
-from ffr_core.profile import Profile, build_index, build_payloads
+from ffr_core.profile import Profile
 from ffr_core.types import IndexedDialogue
 
 Decision = Literal["new", "changed", "unchanged", "deleted", "duplicate"]

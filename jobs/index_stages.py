@@ -32,8 +32,9 @@ from ffr_core.embedding.wrapped import tokens_read
 from ffr_core.engine.lazy import LazyEngine, engine_died
 from ffr_core.errors import FfrError, ForbiddenError, InputError, NotFoundError, RecordError
 from ffr_core.images import ImageReader
+from ffr_core.parts import build_builder, build_encoder, build_image_reader
 from ffr_core.pipeline import Builder, dialogue_fingerprint
-from ffr_core.profile import Profile, build_builder, build_encoder, build_image_reader
+from ffr_core.profile import Profile
 from ffr_core.records import dialogue_from_record
 from ffr_core.types import Dialogue
 from jobs.index_owner import Claim, owner_of

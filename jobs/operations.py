@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ffr_core.config import read_toml
 from ffr_core.errors import ConfigError
-from ffr_core.profile import Profile, build_payloads, load_profile
+from ffr_core.parts import build_payloads
+from ffr_core.profile import Profile, load_profile
 from ffr_core.protocols import Storage
 from ffr_core.storage import open_storage
 

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from ffr_core.config import read_toml
 from ffr_core.errors import BusyError, ConfigError, NotFoundError
 from ffr_core.index.collections import prefix_for, read_collections, switch_collections
-from ffr_core.profile import Profile, build_payloads, data_home, load_profile
+from ffr_core.parts import build_payloads
+from ffr_core.profile import Profile, data_home, load_profile
 from ffr_core.records import record_from_dialogue
 from ffr_core.storage import open_storage
 from ffr_core.types import Header

@@ -19,7 +19,8 @@ from ray.serve.handle import DeploymentHandle
 from ffr_core.engine.lazy import engine_died, engine_fingerprint
 from ffr_core.generation import Completion, GenerationRequest
 from ffr_core.operations.logs import setup_logs
-from ffr_core.profile import Profile, build_image_reader
+from ffr_core.parts import build_image_reader
+from ffr_core.profile import Profile
 from ffr_core.types import Localization
 from serve.auth import KeyRing
 from serve.engine_worker import EngineLocalizer, EngineWorker

@@ -17,7 +17,8 @@ from ffr_core.engine.lazy import engine_died
 from ffr_core.generation import Completion, GenerationRequest
 from ffr_core.localization.calibration import Calibration
 from ffr_core.localization.f2rvlm import AsyncF2rvlmLocalizer
-from ffr_core.profile import Profile, build_image_reader, build_payloads, build_reader
+from ffr_core.parts import build_image_reader, build_payloads, build_reader
+from ffr_core.profile import Profile
 from ffr_core.protocols import AsyncEngine
 from ffr_core.recent import Recent
 from ffr_core.types import Candidate, Dialogue, Localization, Turn

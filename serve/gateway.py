@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeVar
 from ffr_core.answers import answer_record, turn_record
 from ffr_core.errors import FfrError, InputError, NotFoundError
 from ffr_core.images import ImageReader
-from ffr_core.profile import Profile, build_image_reader, build_payloads
+from ffr_core.parts import build_image_reader, build_payloads
+from ffr_core.profile import Profile
 from ffr_core.records import dialogue_from_record
 from ffr_core.storage import open_storage
 from ffr_core.types import Dialogue, Filters, Header, Image, IndexStats, Localization

@@ -16,6 +16,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ffr_core.errors import BusyError, FfrError
+from ffr_core.parts import (
+    build_builder,
+    build_encoder,
+    build_index,
+    build_localizer,
+    build_payloads,
+)
 from ffr_core.pipeline import (
     Change,
     add_dialogue,
@@ -23,14 +30,7 @@ from ffr_core.pipeline import (
     delete_dialogue,
     localize_candidate,
 )
-from ffr_core.profile import (
-    Profile,
-    build_builder,
-    build_encoder,
-    build_index,
-    build_localizer,
-    build_payloads,
-)
+from ffr_core.profile import Profile
 from ffr_core.types import Candidate, Dialogue, Filters, Header, IndexStats, Localization, Turn
 from serve.caching import PrimedEncoder
 from serve.problems import DeletedError, log_failure

@@ -16,8 +16,9 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+from ffr_core.parts import build_encoder, build_index, build_payloads
 from ffr_core.passages import make_passages, passage_of
-from ffr_core.profile import build_encoder, build_index, build_payloads, load_profile
+from ffr_core.profile import load_profile
 from ffr_core.records import read_jsonl
 from ffr_core.types import (
     Dialogue,

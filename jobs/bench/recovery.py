@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ffr_core.profile import Profile, build_index, load_profile, profile_path
+from ffr_core.parts import build_index
+from ffr_core.profile import Profile, load_profile, profile_path
 from jobs.bench.common import say
 
 VICTIMS = {

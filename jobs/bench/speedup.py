@@ -21,16 +21,9 @@ from typing import Any
 import numpy as np
 
 from ffr_core.engine.build import close_shared_engines
+from ffr_core.parts import build_encoder, build_localizer, build_system, part_engine
 from ffr_core.pipeline import System, localize_all, write_dialogues
-from ffr_core.profile import (
-    Profile,
-    SegmenterConfig,
-    build_encoder,
-    build_localizer,
-    build_system,
-    load_profile,
-    part_engine,
-)
+from ffr_core.profile import Profile, SegmenterConfig, load_profile
 from ffr_core.records import read_jsonl
 from ffr_core.types import Dialogue, Localization, Query
 from jobs.bench.common import say

@@ -64,7 +64,7 @@ def embedding_system(config: SystemConfig, report: ReportConfig, data: EvalData)
         NotRun: `clip` or `fem` without a model.
     """
     if config.kind in ("text_embedding", "text_tiling"):
-        from ffr_core.profile import build_encoder
+        from ffr_core.parts import build_encoder
 
         plain = build_encoder(config.encoder)
         elements: Elements = EncoderElements(encoder=cached(plain, report.cache), timed=plain)

@@ -13,17 +13,16 @@ from typing import Any
 from ffr_core.errors import InputError
 from ffr_core.localization.f2rvlm import F2rvlmLocalizer, F2rvlmReader
 from ffr_core.metrics.ranking import RECALL_CUTOFFS
-from ffr_core.pipeline import write_dialogues
-from ffr_core.profile import (
-    Profile,
+from ffr_core.parts import (
     build_builder,
     build_encoder,
     build_index,
     build_localizer,
     build_system,
-    load_profile,
     part_engine,
 )
+from ffr_core.pipeline import write_dialogues
+from ffr_core.profile import Profile, load_profile
 from ffr_core.protocols import Encoder, Localizer
 from ffr_core.types import Dialogue, Filters, Selection
 from jobs.evaluate import BATCH, TENANT

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from ffr_core.profile import open_system
+from ffr_core.parts import open_system
 from ffr_core.types import Dialogue, Turn
 
 PROFILE = '[encoder]\nkind = "hashing"\n[index]\nkind = "milvus"\nuri = "{home}/i.db"\n'

@@ -14,7 +14,8 @@ import PIL.Image
 import psutil
 import pytest
 
-from ffr_core.profile import build_encoder, build_index, load_profile, open_system
+from ffr_core.parts import build_encoder, build_index, open_system
+from ffr_core.profile import load_profile
 from ffr_core.records import dialogue_from_record
 from jobs.index_corpus import IndexJobConfig, PoolConfig, describe, exceeds, run
 

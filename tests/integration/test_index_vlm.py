@@ -13,7 +13,8 @@ import vlm_parts
 import jobs.reindex as reindexing
 from ffr_core.engine.build import close_shared_engines
 from ffr_core.errors import ConfigError, InputError
-from ffr_core.profile import load_profile, open_system
+from ffr_core.parts import open_system
+from ffr_core.profile import load_profile
 from ffr_core.records import dialogue_from_record
 from ffr_core.storage import open_storage
 from jobs.index_corpus import IndexJobConfig, PoolConfig, run

@@ -10,7 +10,8 @@ import pytest
 
 from ffr_core.dataset.synthetic import SynthConfig, write
 from ffr_core.engine.build import close_shared_engines
-from ffr_core.profile import load_profile, open_system, profile_path, remember_root
+from ffr_core.parts import open_system
+from ffr_core.profile import load_profile, profile_path, remember_root
 from ffr_core.records import read_jsonl, record_from_dialogue
 from serve.app import APP, running
 from serve.runtime import free_port

@@ -108,7 +108,8 @@ def toy(corpus):
 @pytest.fixture(scope="module")
 def encoders(corpus, alone):
     """The model without and with what was trained."""
-    from ffr_core.profile import EncoderConfig, build_encoder
+    from ffr_core.parts import build_encoder
+    from ffr_core.profile import EncoderConfig
 
     def encoder(**settings):
         return build_encoder(

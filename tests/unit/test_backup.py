@@ -14,7 +14,7 @@ from ffr_core.operations import restore as restoring
 from ffr_core.operations.backup import back_up
 from ffr_core.operations.manifest import Manifest
 from ffr_core.operations.tables import Tables
-from ffr_core.profile import open_system
+from ffr_core.parts import open_system
 from ffr_core.storage import LocalStorage
 from ffr_core.types import Dialogue, Image, Turn
 from jobs.operations import back_up as back_up_profile

@@ -7,7 +7,8 @@ import pytest
 from ffr_core.errors import InputError
 from ffr_core.localization.calibrated import CalibratedLocalizer
 from ffr_core.localization.calibration import Calibration, Calibrator
-from ffr_core.profile import build_encoder, build_localizer, load_profile
+from ffr_core.parts import build_encoder, build_localizer
+from ffr_core.profile import load_profile
 from ffr_core.types import (
     Candidate,
     Dialogue,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ffr_core.errors import FfrError
-from ffr_core.profile import open_system
+from ffr_core.parts import open_system
 from ffr_core.types import Dialogue, Turn
 from jobs.operations import describe_expired, expire
 

@@ -10,7 +10,8 @@ from ffr_core.engine.lazy import engine_died
 from ffr_core.errors import BusyError, InputError, NotFoundError
 from ffr_core.generation import Completion, GenerationRequest, Message
 from ffr_core.markup import render_selection
-from ffr_core.profile import Profile, build_payloads, load_profile
+from ffr_core.parts import build_payloads
+from ffr_core.profile import Profile, load_profile
 from ffr_core.storage import open_storage
 from ffr_core.types import Candidate, Dialogue, Fragment, Selection, Turn
 from serve.adapters import LoadedVersions
