@@ -27,17 +27,9 @@ from ffr_core.errors import FfrError
 from ffr_core.operations.config import LogConfig
 from ffr_core.operations.logs import tell
 from ffr_core.profile import data_home, load_profile, remember_root
-from jobs.index_stages import (
-    BuildStage,
-    EmbedStage,
-    PrepareStage,
-    ReadStage,
-    SegmentStage,
-    WriteStage,
-    describe_models,
-    measure_speed,
-    rows_of,
-)
+from jobs.index_models import BuildStage, EmbedStage, SegmentStage, describe_models, measure_speed
+from jobs.index_rows import rows_of
+from jobs.index_stages import PrepareStage, ReadStage, WriteStage
 from jobs.reading import Source, list_sources
 from serve.runtime import ray_session
 

@@ -32,7 +32,7 @@ from ffr_core.storage import open_storage
 from ffr_core.types import Header
 from jobs.index_corpus import IndexJobConfig, with_models
 from jobs.index_corpus import run as run_index
-from jobs.index_stages import Recipe, describe_models
+from jobs.index_models import Recipe, describe_models
 from serve.runtime import ray_session
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from ffr_core.types import (
     Passage,
 )
 from jobs.bench.common import say
-from jobs.index_stages import BuildStage, batch_of, rows_of
+from jobs.index_models import BuildStage
+from jobs.index_rows import batch_of, rows_of
 
 DIM = 384
 TURNS_OF_A_FRAGMENT = 5

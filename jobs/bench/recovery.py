@@ -188,7 +188,7 @@ class Job:
 
     def rows(self) -> Rows:
         """All that is stored: header, turns and passages of every fragment, by dialogue."""
-        from jobs.index_stages import describe_models
+        from jobs.index_models import describe_models
 
         profile: Profile = load_profile(str(self._profile), self._home)
         recipe = describe_models(profile.model_dump())

@@ -4,12 +4,13 @@ import pickle
 
 import pytest
 
-import jobs.index_stages as stages
 from ffr_core.engine.build import close_shared_engines
 from ffr_core.profile import Profile
 from ffr_core.types import Dialogue, Turn
+from jobs import index_models
+from jobs.index_models import SegmentStage, split_by_tokens
 from jobs.index_owner import IndexOwner
-from jobs.index_stages import SegmentStage, batch_of, empty_row, rows_of, split_by_tokens
+from jobs.index_rows import batch_of, empty_row, rows_of
 
 PROFILE = Profile.parse(
     {
@@ -70,7 +71,7 @@ def test_a_record_that_ends_its_process_is_found_and_the_others_are_kept(monkeyp
         deaths.append(code)
         raise SystemExit
 
-    monkeypatch.setattr(stages.os, "_exit", die)
+    monkeypatch.setattr(index_models.os, "_exit", die)
     batch = batch_of([row(number) for number in range(5)])
 
     def run():
@@ -94,7 +95,7 @@ def test_a_record_that_ends_its_process_is_found_and_the_others_are_kept(monkeyp
             break
         except SystemExit:
             assert runs < 10
-    assert len(deaths) == 1 + stages.MAX_DEATHS
+    assert len(deaths) == 1 + index_models.MAX_DEATHS
     found = {
         r["dialogue_id"]: (r["status"], r["reason"], int(r["fragments"])) for r in rows_of(done)
     }
@@ -136,10 +137,10 @@ def test_a_recipe_needs_no_engine(monkeypatch):
     def refuse(config, images):
         raise AssertionError("no engine is needed")
 
-    monkeypatch.setattr(stages.LazyEngine, "_running", refuse)
-    recipe = stages.describe_models(PROFILE)
+    monkeypatch.setattr(index_models.LazyEngine, "_running", refuse)
+    recipe = index_models.describe_models(PROFILE)
     assert recipe.dim > 0
     assert "vlm:" in recipe.text
     other = {**PROFILE, "engine": {**PROFILE["engine"], "script": {"": "[[0]]"}}}
-    assert stages.describe_models(other).text != recipe.text
-    assert stages.describe_models(other).encoder_fingerprint == recipe.encoder_fingerprint
+    assert index_models.describe_models(other).text != recipe.text
+    assert index_models.describe_models(other).encoder_fingerprint == recipe.encoder_fingerprint

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from ffr_core import profile as profiles
+from ffr_core import parts
 from ffr_core.embedding.hashing import HashingEncoder
 from ffr_core.engine.build import close_shared_engines
 from ffr_core.errors import ConfigError
 from ffr_core.localization.f2rvlm import F2rvlmLocalizer
+from ffr_core.profile import load_profile
 from ffr_core.segmentation.vlm import VlmSegmenter
 from ffr_core.types import Dialogue, Turn
 
@@ -39,7 +40,7 @@ def write(folder: Path, text: str) -> str:
 
 
 def test_a_profile_of_models_searches(tmp_path: Path) -> None:
-    with profiles.open_system(write(tmp_path, SCRIPTED), tmp_path / "home") as system:
+    with parts.open_system(write(tmp_path, SCRIPTED), tmp_path / "home") as system:
         assert isinstance(system.builder.segmenter, VlmSegmenter)
         assert isinstance(system.localizer, F2rvlmLocalizer)
         assert system.builder.segmenter._engine is system.localizer.engine
@@ -51,33 +52,33 @@ def test_a_profile_of_models_searches(tmp_path: Path) -> None:
 
 def test_parts_may_have_engines_of_their_own(tmp_path: Path) -> None:
     own = '\n[localizer.engine]\nkind = "scripted"\nscript = {"" = "x"}\n'
-    profile = profiles.load_profile(write(tmp_path, SCRIPTED + own), tmp_path)
-    first = profiles.part_engine(profile, profile.segmenter)
-    second = profiles.part_engine(profile, profile.localizer)
-    assert first is not second and first is profiles.part_engine(profile, profile.segmenter)
+    profile = load_profile(write(tmp_path, SCRIPTED + own), tmp_path)
+    first = parts.part_engine(profile, profile.segmenter)
+    second = parts.part_engine(profile, profile.localizer)
+    assert first is not second and first is parts.part_engine(profile, profile.segmenter)
     close_shared_engines()
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    profile = profiles.load_profile(
+    profile = load_profile(
         write(tmp_path, SCRIPTED.replace('kind = "scripted"', 'kind = "vllm"')), tmp_path
     )
     with pytest.raises(ConfigError, match="needs 'path'"):
-        profiles.part_engine(profile, profile.segmenter)
+        parts.part_engine(profile, profile.segmenter)
     with pytest.raises(ConfigError, match="needs an engine"):
-        profiles.build_localizer(profile.localizer, HashingEncoder())
+        parts.build_localizer(profile.localizer, HashingEncoder())
     named = SCRIPTED.replace('kind = "vlm"', 'kind = "vlm"\nadapter = "segmenter"')
-    profile = profiles.load_profile(write(tmp_path, named), tmp_path)
+    profile = load_profile(write(tmp_path, named), tmp_path)
     with pytest.raises(ConfigError, match=r"'segmenter' is not in \[engine.adapters\]"):
-        profiles.build_builder(profile, HashingEncoder())
+        parts.build_builder(profile, HashingEncoder())
     close_shared_engines()
 
 
 def test_the_tiny_profile_points_into_the_package(tmp_path: Path) -> None:
-    profile = profiles.load_profile("tiny", tmp_path)
-    package = Path(profiles.__file__).parent
+    profile = load_profile("tiny", tmp_path)
+    package = Path(parts.__file__).parent
     assert profile.engine.path == str(package / "data/checkpoints/tiny/base")
     assert profile.segmenter.adapter in profile.engine.adapters
     assert profile.localizer.adapter in profile.engine.adapters
-    laptop = profiles.load_profile("laptop", tmp_path)
-    assert profiles.part_engine(laptop, laptop.segmenter) is None
+    laptop = load_profile("laptop", tmp_path)
+    assert parts.part_engine(laptop, laptop.segmenter) is None
