@@ -59,6 +59,19 @@ SPECS: dict[str, dict[str, object]] = {
 PORTRAIT_KINDS = {"receipt", "screen", "note"}
 
 
+def has_cjk_font() -> bool:
+    try:
+        fonts.font_for("猫", 12)
+    except fonts.FontMissingError:
+        return False
+    return True
+
+
+needs_cjk = pytest.mark.skipif(
+    not has_cjk_font(), reason="no font with Chinese glyphs; apt-get install fonts-noto-cjk"
+)
+
+
 def spec(kind: str, **changes: object) -> dict[str, object]:
     return {"name": "x.png", "kind": kind, **SPECS[kind], **changes}
 
@@ -131,6 +144,7 @@ def test_color_changes_only_the_object() -> None:
     assert 340 < top < bottom <= 436
 
 
+@needs_cjk
 def test_chinese_text_is_drawn() -> None:
     latin, chinese = draw(spec("note")), draw(spec("note", lines=["牛奶", "鸡蛋十二个"]))
     assert ImageChops.difference(latin, chinese).getbbox() is not None
@@ -206,6 +220,7 @@ def test_axis_range_is_round() -> None:
     assert low < high
 
 
+@needs_cjk
 def test_wrapping_keeps_the_text_and_the_width() -> None:
     text = "Meet at the old mill, 今天下午三点在老茶馆门口见面，别忘了带伞。"
     lines = wrap(text, 20, 150)
