@@ -139,14 +139,14 @@ def read_jsonl(path: str | Path) -> Iterator[Dialogue]:
     Jobs that must survive bad records read line by line themselves.
     """
     path = Path(path)
-    for number, record in read_records(path):
+    for number, record in read_json_lines(path):
         try:
             yield dialogue_from_record(record, base=str(path.resolve().parent))
         except RecordError as error:
             raise RecordError(error.reason, f"{path} line {number}: {error}") from error
 
 
-def read_records(path: Path) -> Iterator[tuple[int, Any]]:
+def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Line numbers, from 1, and parsed lines of a trusted corpus file; empty lines are skipped.
 
     Raises:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from ffr_core.errors import ConfigError, FfrError
 from ffr_core.records import read_jsonl, record_from_dialogue
 from jobs.grpo.config import DifficultyConfig, GrpoConfig
 from jobs.grpo.data import in_sft_share
+from jobs.training.logs import mean_and_spread
 
 
 class AblationRow(Config):
@@ -69,7 +69,13 @@ def run(config: AblationConfig, folder: Path) -> list[dict[str, Any]]:
     Args:
         config: The table.
         folder: Of its TOML file; other files are relative to it.
+
+    Raises:
+        FfrError: A file is not there, or a run cannot be made or finished.
     """
+    for path in config.held_out:
+        if not Path(path).is_file():
+            raise ConfigError(f"there is no corpus file {path}; check held_out")
     out = Path(config.out)
     results = []
     for row in config.rows:
@@ -206,9 +212,7 @@ def render(results: Sequence[Mapping[str, Any]]) -> str:
     for result in results:
         cells = [result["name"]]
         for name in ("f1", "mcc", "utterance_f1", "image_f1"):
-            values = [100 * scores[name] for scores in result["runs"]]
-            spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.2f}{spread}" if values else "not run")
+            cells.append(mean_and_spread([scores[name] for scores in result["runs"]], 2))
         cells.append(str(len(result["runs"])))
         for name in ("paper_f1", "paper_mcc"):
             cells.append("" if result[name] is None else f"{result[name]:.2f}")

@@ -35,7 +35,7 @@ def run(config: FemConfig) -> list[LaunchResult]:
     """
     from jobs.fem.loop import METRIC
 
-    results, rows = [], []
+    results = []
     singles = resolve_paths(config).runs()
     for single in singles:
         result = launch(train, single.model_dump(mode="json"), single.launch, METRIC)
@@ -47,21 +47,20 @@ def run(config: FemConfig) -> list[LaunchResult]:
         }
         (result.folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", "utf-8")
         results.append(result)
-        rows.append(
-            SweepResult(
-                row=f"temperature {single.loss.contrastive_temperature:g},"
-                f" lambda {single.loss.intra_weight:g}",
-                before={
-                    name: value
-                    for step, name, value in read_metrics(result.folder / "metrics.csv")
-                    if step == 0
-                },
-                best=result.best_metrics,
-            )
-        )
     if len(singles) > 1:
+        rows = [_swept(*pair) for pair in zip(singles, results, strict=True)]
         table_of(config, results).write_text(render(rows), "utf-8")
     return sorted(results, key=lambda r: -r.best_metrics.get(METRIC, -1.0))
+
+
+def _swept(config: FemConfig, result: LaunchResult) -> SweepResult:
+    loss = config.loss
+    metrics = read_metrics(result.folder / "metrics.csv")
+    return SweepResult(
+        row=f"temperature {loss.contrastive_temperature:g}, lambda {loss.intra_weight:g}",
+        before={name: value for step, name, value in metrics if step == 0},
+        best=result.best_metrics,
+    )
 
 
 def table_of(config: FemConfig, results: list[LaunchResult]) -> Path:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from ffr_core.adapters import LoraSettings
 from ffr_core.config import Config
+from ffr_core.errors import ConfigError
 from jobs.fem.steps import View
 from jobs.training.config import LaunchConfig, OptimizerConfig
 
@@ -145,7 +146,14 @@ class FemConfig(Config):
 
 
 def resolve_paths(config: FemConfig) -> FemConfig:
-    """Make local paths absolute: workers have their own folder; image roots default to the data."""
+    """Make local paths absolute: workers have their own folder; image roots default to the data.
+
+    Raises:
+        ConfigError: A corpus file is not there.
+    """
+    for path in (*(part.path for part in config.data), *config.held_out):
+        if not Path(path).is_file():
+            raise ConfigError(f"there is no corpus file {path}; check [[data]] and held_out")
 
     def absolute(path: str) -> str:
         return str(Path(path).resolve()) if Path(path).exists() else path

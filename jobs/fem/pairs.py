@@ -15,7 +15,7 @@ import numpy as np
 
 from ffr_core.errors import RecordError
 from ffr_core.passages import passage_of, turn_text
-from ffr_core.records import read_jsonl, read_records
+from ffr_core.records import read_json_lines, read_jsonl
 from ffr_core.types import Dialogue, Passage
 
 Unit = Literal["turn", "fragment"]
@@ -146,7 +146,7 @@ def read_written_pairs(path: Path) -> Written:
     """The question-answer pairs that a corpus file carries; most files have none."""
     return {
         record["dialogue_id"]: record["qa_pairs"]
-        for _, record in read_records(path)
+        for _, record in read_json_lines(path)
         if record.get("qa_pairs")
     }
 

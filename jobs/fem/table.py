@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ffr_core.metrics.ranking import RECALL_CUTOFFS
+from jobs.training.logs import mean_and_spread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +41,5 @@ def render(results: Sequence[SweepResult]) -> str:
 
 
 def _row(name: str, runs: Sequence[Mapping[str, float]], names: Sequence[str]) -> str:
-    cells = [name]
-    for metric in names:
-        values = [100 * run[metric] for run in runs if metric in run]
-        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        cells.append(f"{statistics.mean(values):.1f}{spread}" if values else "not measured")
-    return "| " + " | ".join([*cells, str(len(runs))]) + " |"
+    cells = [mean_and_spread([run[m] for run in runs if m in run], 1) for m in names]
+    return "| " + " | ".join([name, *cells, str(len(runs))]) + " |"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FIELDS = ("step", "name", "value")
@@ -56,6 +57,18 @@ class RunLog:
         self._file.close()
         self._board.close()
         draw_curves(self._csv, self._folder / "curves")
+
+
+def mean_and_spread(values: Sequence[float], digits: int) -> str:
+    """Shares of 1 over several seeds as a table's cell: mean and standard deviation, per cent.
+
+    Example:
+        [0.5, 0.7] with one digit is `60.0 ± 14.1`, [0.5] is `50.0`, [] is `not run`.
+    """
+    if not values:
+        return "not run"
+    cell = f"{100 * statistics.mean(values):.{digits}f}"
+    return f"{cell} ± {100 * statistics.stdev(values):.{digits}f}" if len(values) > 1 else cell
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, float]]:

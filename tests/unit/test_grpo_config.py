@@ -11,6 +11,7 @@ from ffr_core.errors import ConfigError, InputError, NotFoundError
 from ffr_core.rewards import PAPER_REWARDS, Reward, RewardSettings
 from ffr_core.rollout import Group, Rollout
 from jobs.ablate import AblationConfig, merge, render, slug, split_corpora
+from jobs.ablate import run as ablate
 from jobs.grpo.carrying import from_json, to_json
 from jobs.grpo.config import (
     FREE_KEYS,
@@ -88,6 +89,13 @@ def test_every_ablation_row_is_a_valid_run(size, table):
         assert [row.sft_share for row in config.rows] == [1.0, 0.001, 0.05, 0.1, 0.25, 0.5]
         assert config.sft is not None
         assert (path.parent / config.sft).is_file()
+
+
+def test_a_held_out_file_that_is_missing_is_named_before_anything_is_trained(tmp_path):
+    path = CONFIGS / "tiny/ablations/curriculum.toml"
+    values = {**read_toml(path), "out": str(tmp_path), "held_out": ["gone.jsonl"]}
+    with pytest.raises(ConfigError, match=r"no corpus file gone\.jsonl"):
+        ablate(AblationConfig.parse(values, "test"), path.parent)
 
 
 def test_the_order_reward_needs_a_clip_model():
