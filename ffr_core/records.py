@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from ffr_core.errors import RecordError
+from ffr_core.errors import NotFoundError, RecordError
 from ffr_core.types import Dialogue, Image, Query, QueryKind, Selection, Turn
 
 _ISO = re.compile(
@@ -150,8 +150,11 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Line numbers, from 1, and parsed lines of a trusted corpus file; empty lines are skipped.
 
     Raises:
+        NotFoundError: There is no such file.
         RecordError: A line is not JSON.
     """
+    if not path.is_file():
+        raise NotFoundError(f"there is no corpus file {path}; check the path")
     open_text = gzip.open if path.suffix == ".gz" else open
     with open_text(path, "rt", encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ffr_core import records
-from ffr_core.errors import RecordError
+from ffr_core.errors import NotFoundError, RecordError
 from ffr_core.types import Dialogue, Image, Query, QueryKind, Selection, Turn
 
 GOOD = {
@@ -109,6 +109,11 @@ def test_an_image_id_out_of_order():
     turn = {**GOOD["turns"][1], "turn_id": 0, "images": [{"image_id": 3, "uri": None}]}
     with pytest.raises(RecordError, match="expected 0"):
         records.dialogue_from_record({**GOOD, "turns": [turn]})
+
+
+def test_a_file_that_is_missing_is_named(tmp_path):
+    with pytest.raises(NotFoundError, match=r"no corpus file .*gone\.jsonl"):
+        next(records.read_jsonl(tmp_path / "gone.jsonl"))
 
 
 def test_the_error_of_a_file_names_file_and_line(tmp_path):
