@@ -212,7 +212,7 @@ class Loop:
         metrics = self._validate()
         if self._log is not None:
             self._log.write(step, metrics)
-            shown = "  ".join(f"{k.split('/', 1)[1]} {v:.4f}" for k, v in metrics.items())
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
             self._log.say(f"step {step}/{self._run.config.num_steps}  {shown}")
         states = gather_objects(random_state())
 
