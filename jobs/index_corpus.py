@@ -190,7 +190,7 @@ def pipeline(
         dry_run: Stop before the models.
         wrap: Replaces a stage, an object or an actor class, by another one (a benchmark).
     """
-    import ray
+    import ray.data
 
     # Set here because importing ray.data sets its own levels; it announces each data set.
     logging.getLogger("ray.data").setLevel(logging.ERROR)

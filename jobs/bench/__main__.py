@@ -13,7 +13,7 @@ from pathlib import Path
 import jobs.bench
 from jobs.bench.common import envelope, write_json
 
-HELPERS = ("__main__", "common", "costs", "trl_peer")
+HELPERS = ("__main__", "common", "costs", "trl_peer", "watch")
 """Modules of this package that are no benchmarks."""
 
 

@@ -12,7 +12,6 @@ import json
 import os
 import pickle
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from ffr_core.types import (
     Passage,
 )
 from jobs.bench.common import say
+from jobs.bench.watch import Watch
 from jobs.index_models import BuildStage
 from jobs.index_rows import batch_of, rows_of
 
@@ -192,85 +192,6 @@ def build(dialogue: Any, vector: Callable[[], Any]) -> IndexedDialogue:
             )
         )
     return IndexedDialogue(dialogue=dialogue, fingerprint="x", fragments=tuple(fragments))
-
-
-class Watch:
-    """CPU time of this process and of all below it, and memory, while rows come out."""
-
-    def __init__(self, process: Any, rows: Counter[str], period: float = 2.0) -> None:
-        self._process, self._rows, self._period = process, rows, period
-        self._stop = threading.Event()
-        self._seen: dict[int, tuple[str, float]] = {}
-        self._before = self._cpu()
-        self._started = time.time()
-        self.samples: list[tuple[int, dict[str, float]]] = []
-        """Rows that were finished, and CPU seconds by part until then."""
-        self.driver_mib: list[float] = []
-        self.store_mib: list[float] = []
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> dict[str, Any]:
-        """End; seconds of CPU by part, in all and a row of the steady time, and the samples."""
-        self._look()
-        self._stop.set()
-        self._thread.join()
-        return {
-            "seconds": time.time() - self._started,
-            "cpu": self.samples[-1][1],
-            "steady": slope(self.samples),
-            "processes": Counter(part for part, _ in self._seen.values()),
-            "driver_mib": self.driver_mib,
-            "store_mib": self.store_mib,
-        }
-
-    def _sample(self) -> None:
-        import ray
-        from ray._private.internal_api import node_stats
-
-        node = ray.nodes()[0]
-        while not self._stop.wait(self._period):
-            self._look()
-            self.driver_mib.append(self._process.memory_info().rss / 2**20)
-            stats = node_stats(node["NodeManagerAddress"], node["NodeManagerPort"])
-            self.store_mib.append(stats.store_stats.object_store_bytes_used / 2**20)
-
-    def _look(self) -> None:
-        now = self._cpu()
-        used = {part: now[part] - self._before.get(part, 0.0) for part in now}
-        self.samples.append((self._rows.total(), used))
-
-    def _cpu(self) -> dict[str, float]:
-        """CPU seconds by part; processes that ended count as last seen."""
-        import psutil
-
-        for process in [self._process, *self._process.children(recursive=True)]:
-            try:
-                times, name = process.cpu_times(), process.name()
-            except psutil.Error:
-                continue
-            part = "driver" if process == self._process else _part(name)
-            self._seen[process.pid] = (part, times.user + times.system)
-        used: Counter[str] = Counter()
-        for part, seconds in self._seen.values():
-            used[part] += seconds
-        return dict(used)
-
-
-def slope(samples: Sequence[tuple[int, dict[str, float]]]) -> dict[str, float]:
-    """Seconds a row by part, between a fifth and nine tenths of the rows: no start, no end."""
-    total = samples[-1][0]
-    middle = [sample for sample in samples if 0.2 * total <= sample[0] <= 0.9 * total]
-    if len(middle) < 2 or middle[0][0] == middle[-1][0]:
-        return {}
-    (low, before), (high, after) = middle[0], middle[-1]
-    return {part: (after[part] - before.get(part, 0.0)) / (high - low) for part in after}
-
-
-def _part(name: str) -> str:
-    if name.startswith("ray::"):
-        return "workers"
-    return {"raylet": "raylet", "gcs_server": "gcs"}.get(name, "other Ray processes")
 
 
 def account(

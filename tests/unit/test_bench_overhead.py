@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.bench.overhead import slope
+from jobs.bench.watch import slope
 
 
 def test_the_slope_leaves_out_start_and_end():
