@@ -8,18 +8,19 @@ from dataclasses import replace
 
 from ffr_core.types import Candidate, Dialogue, DialogueAnswer, Localization
 
-LEAST_CONFIDENCE = 0.15
-"""Elements that are less likely beside their rivals are no part of an answer; see `weigh`."""
-
 
 def weigh(
-    candidate: Candidate, localization: Localization, best_score: float, recall_weight: float
+    candidate: Candidate,
+    localization: Localization,
+    best_score: float,
+    recall_weight: float,
+    min_confidence: float,
 ) -> Localization:
     """Relevance and confidences of a candidate beside its rivals.
 
     A localizer sees one candidate alone. The log odds of its relevance and of each selected element
     fall by `recall_weight` times the recall score that the candidate lacks to the best one of the
-    query; elements below `LEAST_CONFIDENCE` are dropped. Our reading.
+    query; elements below `min_confidence` are dropped. Our reading.
 
     Example:
         Relevance 0.5, one point behind, weight 1: 1 / (1 + e) = 0.27.
@@ -34,7 +35,7 @@ def weigh(
 
     def kept(found: Mapping[int, float]) -> dict[int, float]:
         changed = {i: lowered(confidence) for i, confidence in found.items()}
-        return {i: p for i, p in changed.items() if p >= LEAST_CONFIDENCE}
+        return {i: p for i, p in changed.items() if p >= min_confidence}
 
     return replace(
         localization,

@@ -248,6 +248,7 @@ def build_system(
         num_candidates=profile.search.num_candidates,
         min_relevance=profile.search.min_relevance,
         recall_weight=profile.search.recall_weight,
+        min_confidence=profile.search.min_confidence,
     )
 
 

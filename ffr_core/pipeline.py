@@ -203,7 +203,8 @@ class System:
     """K. Source: authors' setting."""
     min_relevance: float = 0.0
     recall_weight: float = 0.0
-    """See `weigh`."""
+    min_confidence: float = 0.15
+    """For both see `weigh`."""
 
     def __enter__(self) -> System:
         """Use as a context manager: the index closes at the end."""
@@ -249,10 +250,13 @@ class System:
         ]
         read = localize_all(self.localizer, parts)
         found = [
-            (c, weigh(c, localization, candidates[0].score, self.recall_weight))
+            (c, self._weighed(c, localization, candidates[0].score))
             for c, localization in zip(candidates, read, strict=True)
         ]
         return aggregate(found, dialogues, self.min_relevance)
+
+    def _weighed(self, candidate: Candidate, found: Localization, best: float) -> Localization:
+        return weigh(candidate, found, best, self.recall_weight, self.min_confidence)
 
     def get(self, dialogue_id: str, tenant: str = "default") -> Dialogue:
         """The dialogue as it was indexed; NotFoundError when the tenant has none of that id."""

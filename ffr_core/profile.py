@@ -146,6 +146,9 @@ class SearchConfig(Config):
     """Candidates whose localization is less likely to be relevant are dropped."""
     recall_weight: float = Field(default=0.0, ge=0)
     """How much a candidate's distance to the best one in recall lowers its relevance."""
+    min_confidence: float = Field(default=0.15, ge=0, le=1)
+    """Turns and images that are less likely after that are no part of an answer; unused with a
+    `recall_weight` of 0."""
 
 
 class Profile(Config):
@@ -168,6 +171,15 @@ class Profile(Config):
     serve: ServeConfig = ServeConfig()
     retention: RetentionConfig = RetentionConfig()
     logs: LogConfig = LogConfig()
+
+    def with_image_root(self, folder: Path) -> Profile:
+        """The profile, with the pictures below a folder readable."""
+        roots = (*self.images.roots, str(folder.resolve()))
+        encoder = self.encoder
+        if encoder.kind == "fem":
+            encoder = encoder.model_copy(update={"image_roots": (*encoder.image_roots, roots[-1])})
+        images = self.images.model_copy(update={"roots": roots})
+        return self.model_copy(update={"images": images, "encoder": encoder})
 
 
 def data_home(home: str | Path | None = None) -> Path:

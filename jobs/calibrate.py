@@ -35,7 +35,7 @@ from ffr_core.parts import build_system
 from ffr_core.pipeline import System, localize_all, write_dialogues
 from ffr_core.profile import Profile, load_profile
 from ffr_core.types import Candidate, Dialogue, Filters, Localization, Query, Selection
-from jobs.evaluate import BATCH, TENANT, EvalSet, load_set
+from jobs.evaluate import BATCH, TENANT, EvalSet, folder_of, load_set
 
 KINDS = ("relevance", "utterance", "image")
 FEWEST = 100
@@ -68,8 +68,10 @@ def calibrate(
     Raises:
         InputError: The files hold no queries, or too few dialogues to split.
     """
-    sets = [load_set(path, max_queries, hide_timestamps=False) for path in files]
-    examples = [example for data in sets for example in collect(profile_name, data)]
+    sets = [(load_set(path, max_queries, hide_timestamps=False), path) for path in files]
+    examples = [
+        example for data, path in sets for example in collect(profile_name, data, folder_of(path))
+    ]
     fitting = [e for e in examples if fits(e.asked_of)]
     measuring = [e for e in examples if not fits(e.asked_of)]
     if not fitting or not measuring:
@@ -90,7 +92,7 @@ def calibrate(
         "profile": profile_name,
         "method": method,
         "candidates": {"fitted_on": len(fitting), "measured_on": len(measuring)},
-        "queries": sum(len(data.asked) for data in sets),
+        "queries": sum(len(data.asked) for data, _ in sets),
         "expected_calibration_error": {
             kind: {way: round(calibration_error(bins[way][kind]), 4) for way in bins}
             for kind in KINDS
@@ -112,13 +114,16 @@ def fits(dialogue_id: str) -> bool:
     return hashlib.sha256(dialogue_id.encode()).digest()[0] % 2 == 0
 
 
-def collect(profile_name: str, data: EvalSet) -> list[Example]:
-    """Index the set with the profile's own parts and read the candidates of every query."""
+def collect(profile_name: str, data: EvalSet, folder: Path) -> list[Example]:
+    """Index the set with the profile's own parts and read the candidates of every query.
+
+    Pictures below `folder` are readable.
+    """
     if not data.asked:
         raise InputError("a file without queries calibrates nothing; give one with gold labels")
     with (
         tempfile.TemporaryDirectory(prefix="ffrs-calibrate-") as home,
-        _system(load_profile(profile_name, home), home) as system,
+        _system(load_profile(profile_name, home).with_image_root(folder), home) as system,
     ):
         for start in range(0, len(data.dialogues), BATCH):
             items = system.builder.build(data.dialogues[start : start + BATCH])

@@ -61,6 +61,11 @@ class EvalSet:
         return [(d, q) for d, q in self.asked if q.fragment_id is not None and d.fragments]
 
 
+def folder_of(path: Path) -> Path:
+    """The folder of a set: pictures lie below it."""
+    return path if path.is_dir() else path.parent
+
+
 def load_set(path: Path, max_queries: int | None, hide_timestamps: bool) -> EvalSet:
     """Read a corpus file, or the `*.jsonl` of a folder as one set.
 
@@ -96,7 +101,7 @@ def evaluate_file(
     """Run all parts that the file has gold labels for."""
     data = load_set(path, max_queries, hide_timestamps)
     with tempfile.TemporaryDirectory(prefix="ffrs-eval-") as home:
-        profile = _with_root(load_profile(profile_name, home), path)
+        profile = load_profile(profile_name, home).with_image_root(folder_of(path))
         if profile.ocr.enabled:
             data, profile = _read_pictures(data, profile)
         plain = build_encoder(profile.encoder)
@@ -122,17 +127,6 @@ def evaluate_file(
         results["baselines"] = compared
     results["queries"] = len(data.asked)
     return results
-
-
-def _with_root(profile: Profile, path: Path) -> Profile:
-    """The profile, with the pictures below the folder of the set readable."""
-    folder = path if path.is_dir() else path.parent
-    roots = (*profile.images.roots, str(folder.resolve()))
-    images = profile.images.model_copy(update={"roots": roots})
-    encoder = profile.encoder
-    if encoder.kind == "fem":
-        encoder = encoder.model_copy(update={"image_roots": (*encoder.image_roots, roots[-1])})
-    return profile.model_copy(update={"images": images, "encoder": encoder})
 
 
 def _read_pictures(data: EvalSet, profile: Profile) -> tuple[EvalSet, Profile]:

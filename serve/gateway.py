@@ -101,6 +101,7 @@ class Gateway:
             search_timeout=self.config.search_timeout,
             min_relevance=profile.search.min_relevance,
             recall_weight=profile.search.recall_weight,
+            min_confidence=profile.search.min_confidence,
             version=self._versions.current if self._versions else no_version,
         )
 

@@ -92,6 +92,7 @@ class Searcher:
     search_timeout: float
     min_relevance: float
     recall_weight: float = 0.0
+    min_confidence: float = 0.15
     version: VersionCall = no_version
     """The version in force."""
 
@@ -125,7 +126,13 @@ class Searcher:
                     else:
                         progress.read += 1
                         best = recall.candidates[0].score
-                        weighed = weigh(candidate, localization, best, self.recall_weight)
+                        weighed = weigh(
+                            candidate,
+                            localization,
+                            best,
+                            self.recall_weight,
+                            self.min_confidence,
+                        )
                         read[candidate.dialogue_id].append((candidate, weighed))
                 for name in dict.fromkeys(candidate.dialogue_id for candidate in done):
                     waiting[name] -= 1

@@ -58,7 +58,7 @@ def run(plot: Path | None, data: Path | None, profile: str, **options: Any) -> d
     """Measure; `results.sizes[-1]` is the whole corpus."""
     with tempfile.TemporaryDirectory(prefix="ffrs-speedup-") as folder:
         path = data or write_corpus(Path(folder) / "corpus", options)
-        loaded = placed(load_profile(profile, folder), path.resolve().parent, Path(folder))
+        loaded = placed(load_profile(profile, folder).with_image_root(path.parent), Path(folder))
         if options["segmenter"] != "profile":
             segmenter = SegmenterConfig(kind=options["segmenter"])
             loaded = loaded.model_copy(update={"segmenter": segmenter})
@@ -246,13 +246,11 @@ def write_corpus(folder: Path, options: dict[str, Any]) -> Path:
     return folder / "dialogues.jsonl"
 
 
-def placed(profile: Profile, images: Path, home: Path) -> Profile:
-    """The profile with an index below `home`, and the corpus's pictures readable."""
-    roots = (*profile.images.roots, str(images))
+def placed(profile: Profile, home: Path) -> Profile:
+    """The profile with an index below `home`."""
     index = profile.index.model_copy(update={"uri": str(home / "i.db")})
     storage = profile.storage.model_copy(update={"uri": str(home / "store")})
-    limits = profile.images.model_copy(update={"roots": roots})
-    return profile.model_copy(update={"index": index, "storage": storage, "images": limits})
+    return profile.model_copy(update={"index": index, "storage": storage})
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ffr_core.errors import InputError
@@ -40,7 +41,7 @@ def profile_system(config: SystemConfig, report: ReportConfig, data: EvalData) -
 
     The index and the store stand in a temporary folder.
     """
-    profile = open_profile(config.profile, data)
+    profile = load_profile(config.profile).with_image_root(Path(data.folder))
     plain = build_encoder(profile.encoder)
     encoder = cached(plain, report.cache)
     localizer = _localizer(profile, encoder)
@@ -61,7 +62,7 @@ def profile_system(config: SystemConfig, report: ReportConfig, data: EvalData) -
 
 def brute_force(config: SystemConfig, report: ReportConfig, data: EvalData) -> EvalSystem:
     """A profile's localizer reads every dialogue for every query; no recall. Source: Sec 6.2.3."""
-    profile = open_profile(config.profile, data)
+    profile = load_profile(config.profile).with_image_root(Path(data.folder))
     localizer = _localizer(profile, cached(build_encoder(profile.encoder), report.cache))
     counts: Counter[str] = Counter()
     least = profile.search.min_relevance
@@ -141,14 +142,6 @@ def read_corpus(
             )
         )
     return found
-
-
-def open_profile(name: str, data: EvalData) -> Profile:
-    """The profile, with the pictures of the set readable."""
-    profile = load_profile(name)
-    roots = (*profile.images.roots, data.folder)
-    images = profile.images.model_copy(update={"roots": roots})
-    return profile.model_copy(update={"images": images})
 
 
 def _localizer(profile: Profile, encoder: Encoder) -> Localizer:

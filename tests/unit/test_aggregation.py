@@ -71,21 +71,23 @@ def test_answers_are_ranked_and_weak_candidates_dropped():
 
 def test_a_candidate_behind_the_best_in_recall_is_less_relevant():
     candidate, localization = found({0: 0.5}, relevance=0.5)
-    assert weigh(candidate, localization, 1.0, 1.0).relevance == pytest.approx(0.5)
-    behind = weigh(candidate, localization, 2.0, 1.0)
+    assert weigh(candidate, localization, 1.0, 1.0, 0.15).relevance == pytest.approx(0.5)
+    behind = weigh(candidate, localization, 2.0, 1.0, 0.15)
     assert behind.relevance == pytest.approx(1 / (1 + math.e))
     assert behind.utterances == pytest.approx({0: 1 / (1 + math.e)})
-    assert weigh(candidate, localization, 2.0, 0.0) is localization
-    far = weigh(candidate, localization, 1e9, 1.0)
+    assert weigh(candidate, localization, 2.0, 0.0, 0.15) is localization
+    far = weigh(candidate, localization, 1e9, 1.0, 0.15)
     assert far.relevance < 1e-9 and not far.utterances
 
 
 def test_elements_that_are_unlikely_beside_a_better_candidate_are_dropped():
     candidate, localization = found({0: 0.9, 1: 0.3}, {0: 0.3, 1: 0.6}, relevance=0.9)
-    behind = weigh(candidate, localization, 2.0, 1.0)
+    behind = weigh(candidate, localization, 2.0, 1.0, 0.15)
     # Odds 9, 3/7 and 3/2, each divided by e.
     assert behind.utterances == pytest.approx({0: 9 / (9 + math.e)})
     assert behind.images == pytest.approx({1: 1.5 / (1.5 + math.e)})
+    all_kept = weigh(candidate, localization, 2.0, 1.0, 0.0)
+    assert set(all_kept.utterances) == set(all_kept.images) == {0, 1}
 
 
 def test_elements_far_behind_the_best_of_their_kind_are_dropped_in_a_dialogue():

@@ -2,6 +2,7 @@
 
 import json
 
+import PIL.Image
 import pytest
 
 from ffr_core.errors import InputError
@@ -140,3 +141,20 @@ def test_what_cannot_be_split_is_refused(run, tmp_path):
     (tmp_path / "one.jsonl").write_text(json.dumps(record(0)))
     with pytest.raises(InputError, match="of 1 dialogues cannot be split"):
         calibrate(str(folder / "p.toml"), [tmp_path / "one.jsonl"], tmp_path / "c.json")
+
+
+def test_pictures_beside_the_file_are_read(tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    PIL.Image.new("RGB", (32, 32), "red").save(corpus / "red.png")
+    records = [record(number) for number in range(12)]
+    for one in records:
+        one["turns"][1]["images"] = [{"image_id": 0, "uri": "red.png"}]
+    (corpus / "c.jsonl").write_text("\n".join(map(json.dumps, records)))
+    answer = "<|utt_ids_start|>[1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+    (tmp_path / "p.toml").write_text(
+        PROFILE.replace('"embedding"', '"f2rvlm"\ngrammar = false')
+        + f'[engine]\nkind = "scripted"\nscript = {{ "" = "{answer}" }}\n'
+    )
+    results = calibrate(str(tmp_path / "p.toml"), [corpus / "c.jsonl"], tmp_path / "c.json")
+    assert results["scores"]["relevance"] == results["candidates"]["measured_on"] > 0

@@ -39,3 +39,12 @@ def test_a_profile_by_path(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('[encoder]\nkind = "hashing"\n[index]\nkind = "exact"\n')
     assert load_profile(str(path), tmp_path).encoder.kind == "hashing"
+
+
+def test_a_folder_of_pictures_is_added_for_all_that_open_them(tmp_path):
+    profile = Profile.parse({"images": {"roots": ["/a"]}}, "p.toml")
+    assert profile.with_image_root(tmp_path).images.roots == ("/a", str(tmp_path.resolve()))
+    fem = {"kind": "fem", "path": "m", "image_roots": ["/b"]}
+    reading = Profile.parse({"encoder": fem}, "p.toml").with_image_root(tmp_path)
+    assert reading.encoder.image_roots == ("/b", str(tmp_path.resolve()))
+    assert reading.images.roots == (str(tmp_path.resolve()),)
