@@ -113,6 +113,6 @@ def worker_part(process: Any) -> str:
     if "VLLM::" in title:
         return "vLLM engine"
     stage = re.search(r"MapBatches\((\w+)\)", title)
-    if stage:
-        return stage.group(1)
-    return title.removeprefix("ray::").split(".")[0] if title.startswith("ray::") else "Ray itself"
+    actor = re.match(r"ray::(\w+)", title)
+    found = stage or actor
+    return found.group(1) if found else "Ray itself"

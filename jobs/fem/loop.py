@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -77,6 +77,24 @@ def unit_of(config: FemConfig) -> Unit:
     return "fragment" if "fragment" in config.step.views else "turn"
 
 
+def set_names(paths: Iterable[str]) -> dict[str, str]:
+    """Path -> file name, with as many folders before it as tell the sets apart.
+
+    Example:
+        `a/x/d.jsonl`, `a/y/d.jsonl` and `a/e.jsonl` give `x/d.jsonl`, `y/d.jsonl` and `e.jsonl`.
+    """
+    parts = {path: Path(path).parts for path in paths}
+
+    def shortest(path: str) -> str:
+        own = parts[path]
+        for length in range(1, len(own)):
+            if sum(other[-length:] == own[-length:] for other in parts.values()) == 1:
+                return "/".join(own[-length:])
+        return path
+
+    return {path: shortest(path) for path in parts}
+
+
 def prepare(config: FemConfig, session: Session) -> Run:
     """Load the model and the data, mine negatives, freeze what does not change."""
     backbone = build_backbone(config, session.device)
@@ -84,23 +102,24 @@ def prepare(config: FemConfig, session: Session) -> Run:
     unit = unit_of(config)
     sources, counts = [], dict[str, int]()
     held: list[tuple[Literal["validation", "held_out"], Corpus]] = []
+    names = set_names([*(part.path for part in config.data), *config.held_out])
     for part in config.data:
-        path = Path(part.path)
+        path, name = Path(part.path), names[part.path]
         dialogues = read_dialogues(path, part.max_dialogues, config.seed)
         train, validation, test = split_dialogues(
             dialogues, part.validation, part.test, config.seed
         )
-        corpus = build_corpus(path.name, train)
+        corpus = build_corpus(name, train)
         for reason, number in corpus.left_out.items():
             counts[reason] = counts.get(reason, 0) + number
         if not corpus.queries:
             raise ConfigError(f"{part.path} has no training query with a gold fragment; drop it")
         sources.append(_source(corpus, read_written_pairs(path), unit, backbone, config))
-        held.append(("validation", build_corpus(path.name, validation)))
-        held.append(("held_out", build_corpus(path.name, test)))
-    for name in config.held_out:
-        dialogues = read_dialogues(Path(name), None, config.seed)
-        held.append(("held_out", build_corpus(Path(name).name, dialogues)))
+        held.append(("validation", build_corpus(name, validation)))
+        held.append(("held_out", build_corpus(name, test)))
+    for file in config.held_out:
+        dialogues = read_dialogues(Path(file), None, config.seed)
+        held.append(("held_out", build_corpus(names[file], dialogues)))
     queries_only = config.model.trained_side == "queries"
     records = [
         f"{s.corpus.name} {s.corpus.fragments[q.fragment].dialogue.dialogue_id} {q.text}"

@@ -337,3 +337,13 @@ def test_passages_are_read_from_files(toy):
     dialogues = read_dialogues(loop.Path(toy["data"][0]["path"]), 2, 0)
     assert len(dialogues) == 2
     assert isinstance(build_corpus("toy", dialogues).passage(0, (0,)), Passage)
+
+
+def test_sets_whose_files_share_a_name_are_told_apart():
+    paths = ["a/x/d.jsonl", "a/y/d.jsonl", "a/e.jsonl", "d.jsonl", "a/x/d.jsonl"]
+    assert loop.set_names(paths) == {
+        "a/x/d.jsonl": "x/d.jsonl",
+        "a/y/d.jsonl": "y/d.jsonl",
+        "a/e.jsonl": "e.jsonl",
+        "d.jsonl": "d.jsonl",
+    }
