@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ffr_core.engine import vllm_owner
 from ffr_core.engine.inputs import PromptEncoder, banned_token_ids
 from ffr_core.engine.loading import load_processor, model_fingerprint
 from ffr_core.engine.probe import adapter_strength, check_probe, probe_request
@@ -112,6 +113,7 @@ class AsyncVllmEngine:
                 "max_cpu_loras": max_adapters,
                 "max_lora_rank": max_lora_rank,
             }
+        vllm_owner.claim()
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**options))
         self.max_model_len: int = self._llm.model_config.max_model_len
         self._adapters: dict[str, Any] = {}

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from vllm.v1.sample.logits_processor import LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
+from ffr_core.engine import vllm_owner
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -36,6 +38,7 @@ class OutputMask(LogitsProcessor):  # type: ignore[misc, unused-ignore]
     """Sets banned tokens and what a grammar does not allow to -inf."""
 
     def __init__(self, vllm_config: Any, device: Any, is_pin_memory: bool) -> None:
+        vllm_owner.watch()
         self._model_config, self._device = vllm_config.model_config, device
         if str(device).startswith("cpu"):
             from ffr_core.engine import vllm_lora

@@ -1,0 +1,44 @@
+"""Ends an engine whose owner is gone.
+
+vLLM's processes outlive the process that started them when that one is killed: they wait on, keep
+the GPU's memory and burn a third of a CPU. The owner leaves its process id in the environment; the
+process of the model, the only place where our code runs there, looks whether it still lives.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+OWNER = "FFRS_ENGINE_OWNER"
+"""Environment variable with the process id of an engine's owner."""
+
+
+def claim() -> None:
+    """Engines that start from now on belong to this process."""
+    os.environ[OWNER] = str(os.getpid())
+
+
+def watch(period: float = 2.0) -> None:
+    """In a process of an engine: end it, and the process above it, when the owner is gone."""
+    import psutil
+
+    owner = int(os.environ.get(OWNER, "0"))
+    if owner in (0, os.getpid()):
+        return
+    parent = os.getppid()
+    engine = [os.getpid()] if parent == owner else [parent, os.getpid()]
+    arguments = (psutil.Process(owner), engine, period)
+    threading.Thread(target=_end_after, args=arguments, daemon=True, name="engine-owner").start()
+
+
+def _end_after(owner: Any, engine: list[int], period: float) -> None:
+    import psutil
+
+    while owner.is_running() and owner.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(period)
+    for pid in engine:
+        os.kill(pid, signal.SIGKILL)
