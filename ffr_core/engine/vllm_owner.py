@@ -7,8 +7,8 @@ process of the model, the only place where our code runs there, looks whether it
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import threading
 import time
 from typing import Any
@@ -29,16 +29,18 @@ def watch(period: float = 2.0) -> None:
     owner = int(os.environ.get(OWNER, "0"))
     if owner in (0, os.getpid()):
         return
-    parent = os.getppid()
-    engine = [os.getpid()] if parent == owner else [parent, os.getpid()]
-    arguments = (psutil.Process(owner), engine, period)
+    # Process objects, since a number may belong to another process by the time it is used.
+    pids = [os.getpid()] if os.getppid() == owner else [os.getppid(), os.getpid()]
+    arguments = (psutil.Process(owner), [psutil.Process(pid) for pid in pids], period)
     threading.Thread(target=_end_after, args=arguments, daemon=True, name="engine-owner").start()
 
 
-def _end_after(owner: Any, engine: list[int], period: float) -> None:
+def _end_after(owner: Any, engine: list[Any], period: float) -> None:
     import psutil
 
-    while owner.is_running() and owner.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(period)
-    for pid in engine:
-        os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(psutil.NoSuchProcess):  # gone between the two questions
+        while owner.is_running() and owner.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(period)
+    for process in engine:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
