@@ -4,8 +4,9 @@
 #   python -m serve.auth new --tenant acme --scope search --scope write > keys.toml
 #   NAMESPACE=ffrs KEYS_FILE=keys.toml k8s/secrets.sh
 #
-# AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: credentials of your S3 store; left out, random ones are
-# made for the MinIO of the manifests. Everything else is random. A secret that exists is kept.
+# AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_DEFAULT_REGION (boto3 reads no AWS_REGION): those
+# of your S3 store; left out, random ones are made for the MinIO of the manifests. Everything else is
+# random. A secret that exists is kept.
 # Values go to kubectl on standard input, never on a command line.
 set -euo pipefail
 
@@ -32,7 +33,7 @@ milvus_password=$(random)
 create ffrs-object-store <<EOF
 AWS_ACCESS_KEY_ID=${AWS_ACCESS_KEY_ID:-$(random)}
 AWS_SECRET_ACCESS_KEY=${AWS_SECRET_ACCESS_KEY:-$(random)}
-AWS_REGION=${AWS_REGION:-us-east-1}
+AWS_DEFAULT_REGION=${AWS_DEFAULT_REGION:-${AWS_REGION:-us-east-1}}
 EOF
 create ffrs-milvus <<EOF
 root_password=$milvus_password

@@ -149,16 +149,42 @@ def groups_of(resource: dict[str, Any]) -> list[dict[str, Any]]:
     return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
 
 
+def kuberay_labels(cluster: str, group: str, own: dict[str, str]) -> dict[str, str]:
+    """Labels of a Ray pod; `own` are those of its template, `group` is "head" for the head pod.
+
+    Source: labelPod of ray-operator/controllers/ray/common/pod.go, KubeRay 1.7.0.
+    """
+    node_type = "head" if group == "head" else "worker"
+    fixed = {
+        "ray.io/cluster": cluster,
+        "ray.io/node-type": node_type,
+        "ray.io/group": "headgroup" if group == "head" else group,
+    }
+    return {
+        "ray.io/is-ray-node": "yes",
+        "ray.io/identifier": f"{cluster}-{node_type}",
+        "app.kubernetes.io/name": "kuberay",
+        "app.kubernetes.io/created-by": "kuberay-operator",
+        **own,
+        **fixed,
+    }
+
+
 def pods(overlay: str) -> list[tuple[str, dict[str, Any]]]:
-    """All pod templates with the labels that KubeRay adds, and the name of their owner."""
+    """Pod templates of what runs all the time and of jobs, and the name of their owner.
+
+    Those of Ray have the labels that KubeRay adds; a cluster is taken to be named as its resource.
+    """
     found = []
     for resource in manifests(overlay):
-        name = f"{resource['kind']} {resource['metadata']['name']}"
+        owner = resource["metadata"]["name"]
+        name = f"{resource['kind']} {owner}"
         if resource["kind"] in RAY:
-            for number, group in enumerate(groups_of(resource)):
-                labels = group["template"]["metadata"]["labels"]
-                labels["ray.io/node-type"] = "worker" if number else "head"
-                found.append((f"{name} {group.get('groupName', 'head')}", group["template"]))
+            for group in groups_of(resource):
+                group_name, template = group.get("groupName", "head"), group["template"]
+                own = template["metadata"]["labels"]
+                template["metadata"]["labels"] = kuberay_labels(owner, group_name, own)
+                found.append((f"{name} {group_name}", template))
         elif resource["kind"] in ("StatefulSet", "Deployment"):
             found.append((name, resource["spec"]["template"]))
     return found

@@ -44,6 +44,16 @@ def profile_of(overlay: str) -> Profile:
     return load_profile(serve_config(overlay)["applications"][0]["args"]["profile"], "/data")
 
 
+def profile_file(line: str) -> str:
+    """The file of this repository that an entry point's `--profile` names; the image has the same
+    folders below /opt/ffrs."""
+    words = shlex.split(line)
+    name = words[words.index("--profile") + 1]
+    if name.startswith(f"{HOME}/"):
+        return str(ROOT / PurePosixPath(name).relative_to(HOME))
+    return str(CONFIGS / name / "profile.toml")
+
+
 def load_job_config(module: str, path: str) -> Config:
     """Parse a file with the configuration class that a job's module uses."""
     spec = importlib.util.find_spec(module)
@@ -87,26 +97,27 @@ def test_an_entry_point_exists_and_parses_its_configuration(line: str) -> None:
     assert words[0] == "ffrs"
     options = {o for p in typer.main.get_command(app).commands[words[1]].params for o in p.opts}
     assert {word for word in words if word.startswith("--")} <= options
-    load_profile(words[words.index("--profile") + 1], "/data")
+    load_profile(profile_file(line), "/data")
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_pods_hold_the_configurations_that_they_are_told_to_read(overlay: str) -> None:
     maps = config_maps(overlay)
     for resource in manifests(overlay, *RAY):
-        needed = re.findall(r"/opt/ffrs/\S+\.toml", resource["spec"].get("entrypoint", ""))
-        needed += [
-            str(HOME / "jobs/configs" / name / "profile.toml")
-            for name in re.findall(r"--profile (\S+)", resource["spec"].get("entrypoint", ""))
-        ]
+        line = resource["spec"].get("entrypoint", "")
+        needed = [ROOT / path for path in re.findall(rf"{HOME}/(\S+\.toml)", line)]
+        if "--profile" in line:
+            needed.append(Path(profile_file(line)))
         if resource["kind"] == "RayService":
             args = serve_config(overlay)["applications"][0]["args"]
-            needed.append(str(HOME / "jobs/configs" / args["profile"] / "profile.toml"))
+            needed.append(CONFIGS / args["profile"] / "profile.toml")
         assert needed
-        for group in groups_of(resource):
-            for path in map(PurePosixPath, needed):
-                data = maps[mounted(group)[str(path.parent)]]
-                assert data[path.name] == (ROOT / path.relative_to(HOME)).read_text()
+        groups = groups_of(resource)
+        # A command that asks for CPUs runs on a worker, and the head has none.
+        for group in groups[1:] if "entrypointNumCpus" in resource["spec"] else groups:
+            for path in needed:
+                data = maps[mounted(group)[str(HOME / path.parent.relative_to(ROOT))]]
+                assert data[path.name] == path.read_text()
 
 
 def test_every_configuration_of_a_mounted_profile_is_in_its_config_map() -> None:
@@ -219,6 +230,27 @@ def _references(value: Any) -> list[tuple[str, str | None]]:
         for item in value:
             found += _references(item)
     return found
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_that_reads_s3_has_the_variables_that_boto3_reads(overlay: str) -> None:
+    from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as VARIABLES
+    from botocore.credentials import EnvProvider
+
+    needed = {EnvProvider.ACCESS_KEY, EnvProvider.SECRET_KEY, VARIABLES["region"][1]}
+    created = _created_secrets()
+    ours = [(name, pod) for name, pod in pods(overlay) if name.startswith("Ray")]
+    for job in manifests(overlay, "CronJob"):
+        ours.append((job["metadata"]["name"], job["spec"]["jobTemplate"]["spec"]["template"]))
+    assert len(ours) > 6
+    for name, pod in ours:
+        container = pod["spec"]["containers"][0]
+        found: set[str] = set()
+        for source in container["envFrom"]:
+            found |= created[source["secretRef"]["name"]]
+        assert needed <= found, name
+        # An entry of `env` would hide the secret's.
+        assert not needed & {entry["name"] for entry in container["env"]}, name
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
