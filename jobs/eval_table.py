@@ -13,6 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ffr_core.errors import InputError
+from jobs.cli_common import clear_errors
+
 SEGMENTERS = ("even_cuts", "text_tiling", "reply_rule")
 HEAD = (
     "| set | pairwise F1: profile / even cuts / text-tiling / reply rule"
@@ -22,7 +25,16 @@ HEAD = (
 
 
 def row(name: str, results: dict[str, Any]) -> str:
-    """One line of the table."""
+    """One line of the table.
+
+    Raises:
+        InputError: The results hold no baselines.
+    """
+    if "baselines" not in results:
+        raise InputError(
+            f"{name} holds no results of baselines; measure it with"
+            f" `ffrs eval --data FILE --json {name}.json --baseline`"
+        )
     compared = results["baselines"]
     cells = [name, "", str(results["queries"] or "none"), "", "", "", ""]
     if "segmentation" in results:
@@ -46,6 +58,7 @@ def _percent(*shares: float) -> str:
     return " / ".join(f"{100 * share:.1f}" for share in shares)
 
 
+@clear_errors
 def main(results: Annotated[list[Path], typer.Argument(help="JSON files of `ffrs eval`.")]) -> None:
     """Print the table."""
     print(HEAD)

@@ -1,6 +1,6 @@
 """One cell of a report: a system over a set, everything measured kept query by query.
 
-A cell is a JSON file; the same configuration over the same file is not measured again.
+A cell is a JSON file; it is measured again when anything that decides it changes (`fingerprints`).
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffr_core.errors import ConfigError, FfrError
+from ffr_core.errors import FfrError
 from ffr_core.metrics import segmentation
 from ffr_core.metrics.coherence import coherence
 from ffr_core.types import Selection
 from jobs.report.config import Part, ReportConfig, SetConfig, SystemConfig
+from jobs.report.fingerprints import fingerprint
 from jobs.report.sets import EvalData, load_data, query_rows
 from jobs.report.systems import EvalSystem, Found, NotRun, build_system
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from ffr_core.embedding.clip import ClipEmbedder
 
 Cell = dict[str, Any]
-VERSION = 1
-"""Of the form of a cell; another form is measured again."""
 
 
 def run_cell(report: ReportConfig, system: SystemConfig, item: SetConfig, out: Path) -> Cell:
@@ -188,35 +185,6 @@ def open_clip_model(report: ReportConfig, data: EvalData) -> ClipEmbedder | None
     from jobs.report.embedding_systems import image_opener
 
     return ClipEmbedder.open(report.clip, image_opener(data))
-
-
-def fingerprint(report: ReportConfig, system: SystemConfig, item: SetConfig) -> str:
-    """Names everything that decides a cell: code, tables, set files, and the profile's text."""
-    from ffr_core.profile import profile_path
-
-    digest = hashlib.sha256(f"{VERSION}\n{report.clip}\n{code_hash()}\n".encode())
-    digest.update(system.model_dump_json().encode() + item.model_dump_json().encode())
-    if system.kind in ("profile", "brute_force"):
-        try:
-            digest.update(profile_path(system.profile).read_bytes())
-        except (ConfigError, OSError):
-            # The cell itself says what is wrong with it.
-            digest.update(b"missing")
-    root = Path(item.path)
-    files = sorted(root.glob("*.jsonl")) if root.is_dir() else [root]
-    for path in (*files, *(Path(p) for p in (item.translation, item.queries) if p)):
-        digest.update(path.read_bytes() if path.is_file() else b"missing")
-    return digest.hexdigest()[:16]
-
-
-@cache
-def code_hash() -> str:
-    """Of the library's code and of the weights in its JSON files: new code is measured anew."""
-    digest = hashlib.sha256()
-    root = Path(str(resources.files("ffr_core")))
-    for path in sorted([*root.rglob("*.py"), *root.glob("data/**/*.json")]):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()
 
 
 def cell_name(system: SystemConfig, item: SetConfig) -> str:

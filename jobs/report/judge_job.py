@@ -15,6 +15,7 @@ from jobs.report.cell import Cell, cell_name
 from jobs.report.config import ReportConfig
 from jobs.report.judging import (
     Item,
+    Rating,
     csv_sheet,
     key_of,
     make_items,
@@ -73,7 +74,10 @@ def items_of(run: Path, set_name: str, limit: int | None) -> tuple[list[Item], d
 
 
 def write_sheets(run: Path, set_name: str, limit: int | None = None) -> list[Path]:
-    """Write `judging/sheet.csv`, `sheet.html` and the key that raters must not see."""
+    """Write `judging/sheet.csv`, `sheet.html` and the key that raters must not see.
+
+    The key keeps the items of earlier sheets, which raters may still hold.
+    """
     from jobs.report.judge_page import html_sheet
 
     items, dialogues = items_of(run, set_name, limit)
@@ -83,7 +87,7 @@ def write_sheets(run: Path, set_name: str, limit: int | None = None) -> list[Pat
         # Spreadsheets take a file without this mark for another encoding.
         "sheet.csv": "\ufeff" + csv_sheet(items, dialogues),
         "sheet.html": html_sheet(items, dialogues),
-        "key.json": json.dumps(key_of(items), indent=1) + "\n",
+        "key.json": json.dumps(_key(run) | key_of(items), indent=1) + "\n",
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8", newline="")
@@ -96,11 +100,13 @@ def read_filled(run: Path, sheets: Sequence[Path]) -> dict[str, Any]:
     Raises:
         NotFoundError: No sheet was written for this report.
     """
-    key = run / "judging" / "key.json"
-    if not key.is_file():
-        raise NotFoundError(f"{key} is missing; `ffrs judge {run} --set NAME` writes sheets first")
-    ratings, left_out = read_sheets(sheets, json.loads(key.read_text(encoding="utf-8")))
-    _keep(run, "people", [rating_record(rating) for rating in ratings])
+    key = _key(run)
+    if not key:
+        raise NotFoundError(
+            f"{run} has no judging/key.json; `ffrs judge {run} --set NAME` writes sheets first"
+        )
+    ratings, left_out = read_sheets(sheets, key)
+    _keep(run, "people", ratings)
     return {"read": len(ratings), "left_out": left_out, **update(run)}
 
 
@@ -133,7 +139,7 @@ def ask_judge(
         )
     finally:
         engine.close()
-    _keep(run, "judge", [rating_record(rating) for rating in found.ratings])
+    _keep(run, "judge", found.ratings)
     letters = "".join(json.dumps(letter) + "\n" for letter in found.dead_letters)
     (run / "judging" / "dead_letter.jsonl").write_text(letters, encoding="utf-8")
     counts = {"dead_letters": len(found.dead_letters), "faults": found.faults}
@@ -142,10 +148,7 @@ def ask_judge(
 
 def update(run: Path) -> dict[str, Any]:
     """Means and agreement of everything rated so far, into `judging.json` and the report."""
-    known = {
-        source: [rating_from_record(record) for record in _kept(run, source)]
-        for source in ("people", "judge")
-    }
+    known = {source: _kept(run, source) for source in ("people", "judge")}
     judged = {
         "ratings": {source: summarize_ratings(found) for source, found in known.items() if found},
         "agreement": agreement(known["people"], known["judge"]),
@@ -160,16 +163,23 @@ def update(run: Path) -> dict[str, Any]:
     return judged
 
 
-def _keep(run: Path, source: str, records: list[dict[str, Any]]) -> None:
+def _key(run: Path) -> dict[str, dict[str, str]]:
+    """Item -> letter -> system of all sheets written so far."""
+    path = run / "judging" / "key.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _keep(run: Path, source: str, ratings: Sequence[Rating]) -> None:
+    """Add ratings to those kept; the newest of a rater about an answer counts."""
+    merged = {(r.item_id, r.system, r.rater): r for r in (*_kept(run, source), *ratings)}
+    records = [rating_record(rating) for rating in merged.values()]
+    text = json.dumps(records, ensure_ascii=False, indent=1) + "\n"
     folder = run / "judging"
     folder.mkdir(exist_ok=True)
-    text = json.dumps(records, ensure_ascii=False, indent=1) + "\n"
     (folder / f"{source}.json").write_text(text, encoding="utf-8")
 
 
-def _kept(run: Path, source: str) -> list[dict[str, Any]]:
+def _kept(run: Path, source: str) -> list[Rating]:
     path = run / "judging" / f"{source}.json"
-    if not path.is_file():
-        return []
-    records: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return records
+    records = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return [rating_from_record(record) for record in records]

@@ -39,12 +39,12 @@ WHOLE_DIALOGUE = 1_000_000
 def profile_system(config: SystemConfig, report: ReportConfig, data: EvalData) -> EvalSystem:
     """All parts of a profile: its segmenter, encoder, index, localizer and the whole search.
 
-    The index and the store stand in a temporary folder.
+    The index and the store stand in a temporary folder. A search is timed: it has no cache of
+    vectors.
     """
     profile = load_profile(config.profile).with_image_root(Path(data.folder))
     plain = build_encoder(profile.encoder)
     encoder = cached(plain, report.cache)
-    localizer = _localizer(profile, encoder)
     counts: Counter[str] = Counter()
 
     def segment(dialogues: Sequence[Dialogue]) -> list[Clusters]:
@@ -52,23 +52,26 @@ def profile_system(config: SystemConfig, report: ReportConfig, data: EvalData) -
         return [[fragment.turn_ids for fragment in found] for found in parts]
 
     return EvalSystem(
-        select=partial(read_all, localizer, counts),
+        select=partial(read_all, _localizer(profile, encoder), counts),
         segment=segment,
         rank=partial(_rank, profile, encoder),
-        search=partial(_search, profile, encoder, plain, localizer),
+        search=partial(_search, profile, encoder, plain),
         counts=counts,
     )
 
 
 def brute_force(config: SystemConfig, report: ReportConfig, data: EvalData) -> EvalSystem:
-    """A profile's localizer reads every dialogue for every query; no recall. Source: Sec 6.2.3."""
+    """A profile's localizer reads every dialogue for every query; no recall. Source: Sec 6.2.3.
+
+    A search is timed: it has no cache of vectors.
+    """
     profile = load_profile(config.profile).with_image_root(Path(data.folder))
-    localizer = _localizer(profile, cached(build_encoder(profile.encoder), report.cache))
+    plain = build_encoder(profile.encoder)
     counts: Counter[str] = Counter()
     least = profile.search.min_relevance
     return EvalSystem(
-        select=partial(read_all, localizer, counts),
-        search=partial(read_corpus, localizer, counts, least),
+        select=partial(read_all, _localizer(profile, cached(plain, report.cache)), counts),
+        search=partial(read_corpus, _localizer(profile, plain), counts, least),
         counts=counts,
     )
 
@@ -181,14 +184,13 @@ def _search(
     profile: Profile,
     encoder: Encoder,
     plain: Encoder,
-    localizer: Localizer,
     dialogues: Sequence[Dialogue],
     queries: Sequence[str],
 ) -> list[Found]:
-    """The two-stage search; a query is encoded without the cache, so that seconds are true."""
+    """The two-stage search; recall and localizer read without the cache: seconds are true."""
     with (
         tempfile.TemporaryDirectory(prefix="ffrs-report-") as home,
-        build_system(at(profile, home), encoder, localizer) as system,
+        build_system(at(profile, home), encoder, _localizer(profile, plain)) as system,
     ):
         for start in range(0, len(dialogues), BATCH):
             items = system.builder.build(dialogues[start : start + BATCH])

@@ -22,7 +22,11 @@ from ffr_core.metrics.selection import Counts, SelectionScores
 
 Cell = Mapping[str, Any]
 Table = NDArray[np.float64]
+Three = tuple[SelectionScores, SelectionScores, SelectionScores]
+"""Utterance, image, joint."""
 GROUPS = ("kind", "language", "turns", "span")
+MODALITIES = ("utterance", "image", "joint")
+NO_ERROR = SelectionScores(precision=1.0, recall=1.0, f1=1.0, mcc=1.0)
 
 
 def count_table(cell: Cell) -> Table:
@@ -40,12 +44,32 @@ def count_table(cell: Cell) -> Table:
 def selection_scores(table_QS: Table) -> dict[str, SelectionScores]:
     """Micro scores of both modalities and joint."""
     sums = table_QS.sum(axis=0)
-    return dict(zip(("utterance", "image", "joint"), _three(sums), strict=True))
+    return dict(zip(MODALITIES, _three(sums), strict=True))
 
 
-def _three(sums_S: Table) -> tuple[SelectionScores, SelectionScores, SelectionScores]:
+def _three(sums_S: Table) -> Three:
     utterance = selection.scores(_counts(sums_S[:4]))
     image = selection.scores(_counts(sums_S[4:]))
+    return utterance, image, selection.joint(utterance, image)
+
+
+def _three_of_part(sums_S: Table) -> Three:
+    """As `_three`, for a part of a set, which may hold one modality or none.
+
+    A modality without an error has all scores 1; joint averages those that gold or answers name.
+    Our reading: the paper scores whole sets.
+
+    Example:
+        No image in gold or answers, utterances at F1 0.5: image F1 1, joint F1 0.5.
+    """
+    utterance, image = (
+        selection.scores(_counts(sums_4)) if sums_4[1:3].any() else NO_ERROR
+        for sums_4 in (sums_S[:4], sums_S[4:])
+    )
+    if not sums_S[4:7].any():
+        return utterance, image, utterance
+    if not sums_S[:3].any():
+        return utterance, image, image
     return utterance, image, selection.joint(utterance, image)
 
 
@@ -59,12 +83,14 @@ def headline(table_QS: Table) -> str:
     return "joint" if table_QS[:, 4].sum() + table_QS[:, 6].sum() > 0 else "utterance"
 
 
-def score_of(modality: str, metric: str) -> Callable[[Table], float]:
+def score_of(
+    modality: str, metric: str, three: Callable[[Table], Three] = _three
+) -> Callable[[Table], float]:
     """Column means [S] -> one score."""
-    place = ("utterance", "image", "joint").index(modality)
+    place = MODALITIES.index(modality)
 
     def score(shares_S: Table) -> float:
-        return float(getattr(_three(shares_S)[place], metric))
+        return float(getattr(three(shares_S)[place], metric))
 
     return score
 
@@ -96,39 +122,39 @@ def summarize_selection(cell: Cell, resamples: int) -> dict[str, Any]:
 
 
 def per_dialogue(cell: Cell, table_QS: Table) -> dict[str, dict[str, float]]:
-    """Scores of each dialogue's own queries, averaged over dialogues."""
+    """Scores of each dialogue's own queries (`_three_of_part`), averaged over dialogues."""
     ids = [query["dialogue_id"] for query in cell["queries"]]
     scored = [
-        selection_scores(table_QS[[i for i, other in enumerate(ids) if other == name]])
+        _three_of_part(table_QS[[i for i, other in enumerate(ids) if other == name]].sum(axis=0))
         for name in dict.fromkeys(ids)
     ]
     return {
         modality: {
-            metric: float(np.mean([getattr(s[modality], metric) for s in scored]))
+            metric: float(np.mean([getattr(three[place], metric) for three in scored]))
             for metric in ("precision", "recall", "f1", "mcc")
         }
-        for modality in ("utterance", "image", "joint")
+        for place, modality in enumerate(MODALITIES)
     }
 
 
 def grouped(
     cell: Cell, table_QS: Table, names: Sequence[str], resamples: int
 ) -> dict[str, dict[str, Any]]:
-    """Micro scores of each group of queries. Negative queries are also right when left empty."""
+    """Micro scores of each group of queries (`_three_of_part`), and the share left empty."""
+    main = headline(table_QS)
+    place = MODALITIES.index(main)
     result = {}
     for name in sorted(set(names)):
         rows = [i for i, other in enumerate(names) if other == name]
         part = table_QS[rows]
-        main = headline(part)
-        scores = selection_scores(part)[main]
         empty = [
             not (cell["selection"][i]["utt_ids"] or cell["selection"][i]["img_ids"]) for i in rows
         ]
-        low, high = interval(part, score_of(main, "f1"), resamples)
+        low, high = interval(part, score_of(main, "f1", _three_of_part), resamples)
         result[name] = {
             "queries": len(rows),
             "headline": main,
-            **asdict(scores),
+            **asdict(_three_of_part(part.sum(axis=0))[place]),
             "f1_interval": [low, high],
             "tp_fn": int(part[:, [0, 2, 4, 6]].sum()),
             "left_empty": float(np.mean(empty)),

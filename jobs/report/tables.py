@@ -109,7 +109,10 @@ def groups_table(report: Report, name: str) -> ShownTable:
             shown = [_group(known[s].get(group)) if s in known else NOT_RUN for s in systems]
             rows.append((item["name"], group, str(one["queries"]), *shown))
     titles = {"turns": "turns of the dialogue (Fig. 7)", "span": "normalized span of the gold"}
-    note = "F1 / MCC; for negative queries: share left empty."
+    note = (
+        "F1 / MCC over the modalities that gold or answers name; for negative queries: share left"
+        " empty."
+    )
     if name == "span":
         note += " Span: (last - first + 1) / number of gold turns, our reading of Sec 5.1.3."
     return ShownTable(
@@ -193,6 +196,6 @@ def _selected(cell: Mapping[str, Any], score: str) -> float | None:
 def _group(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return NOT_RUN
-    if not found["recall"] and not found["tp_fn"]:
+    if not found["tp_fn"]:
         return f"left empty {pct(found['left_empty'])}"
     return f"{pct(found['f1'])} / {pct(found['mcc'])}"

@@ -1,4 +1,10 @@
-from jobs.eval_table import HEAD, SEGMENTERS, row
+import json
+
+import pytest
+import typer
+
+from ffr_core.errors import InputError
+from jobs.eval_table import HEAD, SEGMENTERS, main, row
 
 
 def scored(value):
@@ -28,3 +34,13 @@ def test_a_row_holds_the_best_baseline_and_leaves_out_what_was_not_measured():
     assert bare == "| bare |  | none |  |  |  |  |"
     columns = HEAD.splitlines()[0].count("|")
     assert full.count("|") == bare.count("|") == columns
+
+
+def test_results_without_baselines_are_an_error_that_says_what_to_do(tmp_path, capsys):
+    with pytest.raises(InputError, match=r"plain holds no .* --baseline`"):
+        row("plain", {"queries": 3})
+    path = tmp_path / "plain.json"
+    path.write_text(json.dumps({"queries": 3}))
+    with pytest.raises(typer.Exit):
+        main([path])
+    assert capsys.readouterr().err.startswith("error: plain holds no results of baselines")

@@ -10,10 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffr_core.dataset.asking import AnswerError
+from ffr_core.engine.config import EngineConfig
 from ffr_core.engine.scripted import ScriptedEngine, prompt_text
-from ffr_core.errors import ConfigError, InputError
+from ffr_core.errors import ConfigError, InputError, NotFoundError
 from ffr_core.types import Dialogue, Image, Turn
 from jobs.report.agreement import agreement, interval_alpha, spearman, summarize_ratings
+from jobs.report.cell import cell_name
+from jobs.report.config import ReportConfig, SetConfig, SystemConfig
+from jobs.report.judge_job import JudgeConfig, ask_judge, read_filled, write_sheets
 from jobs.report.judge_llm import JudgePrompts, check_choice, check_rating, judge_items
 from jobs.report.judge_page import html_sheet
 from jobs.report.judging import (
@@ -124,6 +128,75 @@ def test_filled_sheets_come_back_as_ratings_and_bad_rows_are_counted(tmp_path):
     other.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="is no judging sheet"):
         read_sheets([other], {})
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A report of two systems over the sets A and B."""
+    path = tmp_path / "set.jsonl"
+    turns = [{"turn_id": i, "speaker": "A", "text": f"turn {i}"} for i in range(3)]
+    path.write_text(json.dumps({"dialogue_id": "d", "turns": turns}))
+    config = ReportConfig(
+        name="r",
+        reference="ours",
+        systems=tuple(SystemConfig(name=name, kind="bm25") for name in ("ours", "BM25")),
+        sets=tuple(SetConfig(name=name, path=str(path)) for name in ("A", "B")),
+    )
+    folder = tmp_path / "run"
+    (folder / "cells").mkdir(parents=True)
+    (folder / "config.json").write_text(config.model_dump_json())
+    for item in config.sets:
+        for system in config.systems:
+            made = {**cell(system.name, ([0], [])), "set": item.name}
+            (folder / "cells" / cell_name(system, item)).write_text(json.dumps(made))
+    return folder
+
+
+def fill_written(run, path, rater, relevance):
+    """Give every answer of the sheet that was written last the same relevance."""
+    with open(run / "judging" / "sheet.csv", encoding="utf-8-sig", newline="") as file:
+        rows = [{**row, "rater": rater, "relevance": relevance} for row in csv.DictReader(file)]
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_sheets_that_are_read_later_add_raters_and_replace_what_a_rater_said_before(run, tmp_path):
+    write_sheets(run, "A")
+    read_filled(run, [fill_written(run, tmp_path / "1.csv", "Anna", 2)])
+    read_filled(run, [fill_written(run, tmp_path / "2.csv", "Ben", 4)])
+    found = read_filled(run, [fill_written(run, tmp_path / "3.csv", "Anna", 5)])
+    assert found["read"] == 2 and found["agreement"]["people"] == ["Anna", "Ben"]
+    ours = found["ratings"]["people"]["ours"]
+    assert (ours["ratings"], ours["relevance"]["mean"]) == (2, (4 + 5) / 2)
+    assert read_filled(run, [tmp_path / "3.csv"]) == found
+
+
+def test_sheets_of_a_set_can_be_read_after_those_of_another_were_written(run, tmp_path):
+    write_sheets(run, "A")
+    first = fill_written(run, tmp_path / "a.csv", "Anna", 2)
+    write_sheets(run, "B")
+    second = fill_written(run, tmp_path / "b.csv", "Anna", 4)
+    found = read_filled(run, [first, second])
+    assert (found["read"], found["left_out"]) == (4, {})
+    assert found["ratings"]["people"]["ours"]["relevance"]["mean"] == 3
+
+
+def test_the_judge_keeps_what_it_said_of_another_set(run):
+    engine = EngineConfig(
+        kind="scripted", script={"": '{"relevance": 4, "coverage": 2, "coherence": "A"}'}
+    )
+    ask_judge(run, "A", JudgeConfig(engine=engine, max_attempts=1))
+    found = ask_judge(run, "B", JudgeConfig(engine=engine, max_attempts=1))
+    assert found["rated"] == 2
+    assert found["ratings"]["judge"]["ours"]["ratings"] == 2
+
+
+def test_sheets_cannot_be_read_before_some_were_written(run):
+    with pytest.raises(NotFoundError, match="writes sheets first"):
+        read_filled(run, [])
 
 
 def test_the_page_shows_typed_text_escaped_and_names_no_system():

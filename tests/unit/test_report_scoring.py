@@ -1,5 +1,8 @@
 """Scores of a report against values worked by hand."""
 
+from importlib import resources
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from ffr_core.metrics.coherence import (
 )
 from ffr_core.rewards import order_consistency, order_elements
 from ffr_core.types import Dialogue, Image, Query, Selection, Turn
+from jobs.report.config import SetConfig
 from jobs.report.scoring import (
     compare,
     count_table,
@@ -22,7 +26,16 @@ from jobs.report.scoring import (
     summarize_recall,
     summarize_search,
 )
-from jobs.report.sets import groups, normalized_span, span_bucket, turn_bucket
+from jobs.report.sets import (
+    groups,
+    load_data,
+    normalized_span,
+    query_rows,
+    span_bucket,
+    turn_bucket,
+)
+
+SAMPLE = Path(str(resources.files("ffr_core"))) / "data" / "sample"
 
 
 def query(dialogue, utt, img=(), kind="multi-modal", turns=10, images=4):
@@ -55,7 +68,7 @@ def cell(queries, selection, **more):
 
 
 ONE = cell(
-    [query("a", [0, 1], [0]), query("a", [2]), query("b", [5, 6, 7], [1, 2], kind="image-only")],
+    [query("a", [0, 1], [0]), query("a", [2]), query("b", [5, 6, 7], [1, 2])],
     [chosen([1, 2], [0]), chosen([]), chosen([5, 6, 7, 8], [2, 3])],
 )
 
@@ -82,14 +95,60 @@ def test_the_mean_over_dialogues_counts_each_dialogue_once():
     assert utterance["f1"] == pytest.approx((first + second) / 2)
 
 
-def test_groups_partition_the_queries():
-    kinds = summarize(ONE, 20)["selection"]["groups"]["kind"]
-    assert {name: group["queries"] for name, group in kinds.items()} == {
-        "multi-modal": 2,
-        "image-only": 1,
+KINDS = cell(
+    [
+        query("a", [0, 1], [0]),
+        query("b", [], [1, 2], kind="image-only"),
+        query("c", [3], kind="utterance-only"),
+        query("c", [5], kind="utterance-only"),
+        query("d", [4], kind="one-turn"),
+        query("e", [], kind="negative"),
+    ],
+    [
+        chosen([1], [0]),
+        chosen([], [2, 3]),
+        chosen([3]),
+        chosen([6]),
+        chosen([4], [1]),
+        chosen([]),
+    ],
+)
+
+
+def test_groups_partition_the_queries_and_average_the_modalities_they_name():
+    kinds = summarize(KINDS, 20)["selection"]["groups"]["kind"]
+    assert {name: (group["queries"], group["f1"]) for name, group in kinds.items()} == {
+        "multi-modal": (1, pytest.approx((2 / 3 + 1) / 2)),
+        "image-only": (1, pytest.approx(1 / 2)),
+        "utterance-only": (2, pytest.approx(1 / 2)),
+        "one-turn": (1, pytest.approx((1 + 0) / 2)),
+        "negative": (1, 1),
     }
-    assert kinds["image-only"]["f1"] == pytest.approx((6 / 7 + 2 / 4) / 2)
-    assert kinds["multi-modal"]["left_empty"] == 0.5
+    assert kinds["image-only"]["f1_interval"] == pytest.approx([1 / 2, 1 / 2])
+    assert (kinds["negative"]["left_empty"], kinds["negative"]["tp_fn"]) == (1, 0)
+    assert kinds["multi-modal"]["left_empty"] == 0
+
+
+def test_the_mean_over_dialogues_averages_the_modalities_that_each_names():
+    found = per_dialogue(KINDS, count_table(KINDS))
+    assert found["utterance"]["f1"] == pytest.approx((2 / 3 + 1 + 1 / 2 + 1 + 1) / 5)
+    assert found["image"]["f1"] == pytest.approx((1 + 1 / 2 + 1 + 0 + 1) / 5)
+    assert found["joint"]["f1"] == pytest.approx((5 / 6 + 1 / 2 + 1 / 2 + 1 / 2 + 1) / 5)
+
+
+def test_a_perfect_system_has_all_scores_1_in_every_dialogue_and_group():
+    rows = query_rows(load_data(SetConfig(name="sample", path=str(SAMPLE))))
+    right = cell(rows, [chosen(row["utt_ids"], row["img_ids"]) for row in rows])
+    found = summarize(right, 20)["selection"]
+    groups_of_sample = [group for names in found["groups"].values() for group in names.values()]
+    assert len(groups_of_sample) > 10
+    for scores in (found["micro"]["joint"], found["per_dialogue"]["joint"], *groups_of_sample):
+        assert [scores[name] for name in ("precision", "recall", "f1", "mcc")] == [1] * 4
+
+
+def test_a_set_with_one_modality_keeps_the_papers_joint_score():
+    only_images = cell([query("a", [], [0])], [chosen([], [0])])
+    assert summarize(only_images, 20)["selection"]["micro"]["joint"]["f1"] == 0.5
 
 
 def test_without_gold_images_the_headline_is_about_utterances():

@@ -9,14 +9,16 @@ from ffr_core.embedding.hashing import HashingEncoder
 from ffr_core.engine.config import EngineConfig
 from ffr_core.errors import InputError, NotFoundError
 from ffr_core.types import Image, Selection
-from jobs.report.cell import cell_name, fingerprint, measure, run_cell
+from jobs.report.cell import cell_name, measure, run_cell
 from jobs.report.config import ReportConfig, SetConfig, SystemConfig
 from jobs.report.embedding_systems import EncoderElements, stand_out, vector_system
+from jobs.report.fingerprints import fingerprint
 from jobs.report.reading import vlm_system
 from jobs.report.sets import load_data
 from jobs.report.simple import bm25, even_lengths, rank_of
 from jobs.report.systems import NotRun, build_system
 
+PROFILE = '[encoder]\nkind = "hashing"\n[index]\nkind = "exact"\n'
 TOPICS = {
     "trip": ["which train to the sea", "the train to the sea leaves at nine", "nine is early"],
     "lamp": ["the lamp in the garden is broken", "buy a lamp for the garden", "a green lamp"],
@@ -96,6 +98,34 @@ def test_a_zero_shot_model_reads_whole_dialogues_and_malformed_answers_are_count
     broken = vlm_system(scripted("turn one"), data)
     assert measure(broken, data, ("selection",))["selection"][0]["utt_ids"] == []
     assert broken.counts["malformed"] == 3
+
+
+@pytest.mark.parametrize(("kind", "times"), [("profile", 2), ("brute_force", 1)])
+def test_a_timed_search_takes_nothing_from_the_cache(data, tmp_path, monkeypatch, kind, times):
+    read = []
+
+    class Noting(HashingEncoder):
+        def encode_queries(self, texts):
+            read.extend(texts)
+            return super().encode_queries(texts)
+
+        def encode_passages(self, passages):
+            read.extend(passage.text for passage in passages)
+            return super().encode_passages(passages)
+
+    monkeypatch.setattr("jobs.report.reading.build_encoder", lambda config: Noting())
+    path = tmp_path / "profile.toml"
+    path.write_text(PROFILE)
+    system = SystemConfig(name="p", kind=kind, profile=str(path))
+    config = report([system], data.config).model_copy(update={"cache": str(tmp_path / "cache")})
+    build_system(system, config, data).select(data.asked)
+    read.clear()
+    queries = [query.query for _, query in data.asked]
+    assert len(build_system(system, config, data).search(data.dialogues, queries)) == 3
+    # A profile reads a query for recall and for its localizer.
+    assert [read.count(query) for query in queries] == [times] * 3
+    if kind == "brute_force":
+        assert sum(text.startswith("Ana: ") for text in read) == 6 + 3
 
 
 def test_windows_of_35_turns_are_united(tmp_path):

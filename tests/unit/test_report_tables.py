@@ -74,7 +74,7 @@ def scores(f1):
 def report():
     micro = {name: scores(0.4) for name in ("utterance", "image", "joint")}
     group = {**scores(0.4), "queries": 3, "headline": "joint", "left_empty": 0.5, "tp_fn": 4}
-    negative = {**group, "recall": 0, "tp_fn": 0}
+    negative = {**group, "recall": 1, "left_empty": 1, "tp_fn": 0}
     return {
         "name": "r<b>",
         "command": "cmd",
@@ -138,7 +138,7 @@ def test_every_table_has_its_columns_and_negative_queries_say_what_was_left_empt
     tables = {table.number: table for table in all_tables(report())}
     for table in tables.values():
         assert all(len(row) == len(table.columns) for row in table.rows), table.title
-    assert tables["kind"].rows[1][3] == "left empty 50.00"
+    assert tables["kind"].rows[1][3] == "left empty 100.00"
     assert tables["12"].rows[0][2] == "not run"
     assert tables["12"].rows[1][2] == "4.22 (0.41)"
     assert tables["agreement"].rows == (("all", *("not run",) * 4),)
