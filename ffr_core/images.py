@@ -7,14 +7,16 @@ root, after symbolic links are resolved. `http(s)` URIs are kept as references a
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlparse
+from urllib.parse import ParseResult, unquote, urlparse
 
 from ffr_core.config import Config
 from ffr_core.errors import ForbiddenError, InputError, LimitError, NotFoundError
+from ffr_core.storage import s3_errors
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -43,9 +45,8 @@ class ImageReader:
 
     def check_allowed(self, uri: str) -> None:
         """Raise ForbiddenError unless the URI is below a root (`http` references pass)."""
-        if urlparse(uri).scheme in ("http", "https"):
-            return
-        self._locate(uri)
+        if not _is_web(uri):
+            self._locate(uri)
 
     def check_readable(self, uri: str) -> None:
         """Check a local image's size and header without decoding it; S3 is checked when opened.
@@ -61,15 +62,20 @@ class ImageReader:
 
     def local_path(self, uri: str) -> Path | None:
         """The place of a local image below a root; None for `s3://` and `http(s)` references."""
-        place = None if urlparse(uri).scheme in ("http", "https") else self._locate(uri)
+        place = None if _is_web(uri) else self._locate(uri)
         return place if isinstance(place, Path) else None
 
     def open(self, uri: str) -> PIL.Image.Image:
-        """Return the decoded picture, RGB; errors as in `check_readable`, plus ForbiddenError."""
+        """Return the decoded picture, RGB and upright, as viewers show it.
+
+        Errors as in `check_readable`, plus ForbiddenError.
+        """
+        import PIL.ImageOps
+
         image = self._decode(self._read(uri), uri)
         try:
-            return image.convert("RGB")
-        except (OSError, ValueError, SyntaxError) as error:
+            return PIL.ImageOps.exif_transpose(image).convert("RGB")
+        except (OSError, ValueError, SyntaxError, struct.error) as error:
             raise InputError(f"image {uri!r} cannot be decoded: {error}") from error
 
     def reencoded(self, uri: str) -> bytes:
@@ -82,7 +88,7 @@ class ImageReader:
 
     def _locate(self, uri: str) -> Path | tuple[str, str]:
         """A resolved path, or (bucket, key), below a root."""
-        parsed = urlparse(uri)
+        parsed = _parse(uri)
         if parsed.scheme == "s3":
             key = parsed.path.lstrip("/")
             if ".." not in key.split("/"):
@@ -90,7 +96,7 @@ class ImageReader:
                     if root.startswith("s3://") and uri.startswith(root.rstrip("/") + "/"):
                         return parsed.netloc, key
         elif parsed.scheme in ("", "file"):
-            path = Path(unquote(parsed.path) if parsed.scheme else uri).expanduser().resolve()
+            path = _resolve(unquote(parsed.path) if parsed.scheme else uri, uri)
             for root in self.limits.roots:
                 if "://" not in root and path.is_relative_to(Path(root).expanduser().resolve()):
                     return path
@@ -104,31 +110,34 @@ class ImageReader:
         )
 
     def _read(self, uri: str) -> bytes:
-        if urlparse(uri).scheme in ("http", "https"):
+        if _is_web(uri):
             raise ForbiddenError(f"image {uri!r:.200} is a web reference; it is never fetched")
         place = self._locate(uri)
         if isinstance(place, Path):
             return self._read_file(place, uri)
         import boto3
-        from botocore.exceptions import ClientError
 
-        client = boto3.client("s3", endpoint_url=self.s3_endpoint)
-        try:
-            answer = client.get_object(Bucket=place[0], Key=place[1])
-        except ClientError as error:
-            raise NotFoundError(f"image {uri!r:.200} cannot be read from S3: {error}") from error
-        if answer["ContentLength"] > self.limits.max_bytes:
-            raise self._too_large(uri, answer["ContentLength"])
-        data: bytes = answer["Body"].read()
+        bucket, key = place
+        with s3_errors(bucket, key):
+            client = boto3.client("s3", endpoint_url=self.s3_endpoint)
+            answer = client.get_object(Bucket=bucket, Key=key)
+            if answer["ContentLength"] > self.limits.max_bytes:
+                raise self._too_large(uri, answer["ContentLength"])
+            data: bytes = answer["Body"].read()
         return data
 
     def _read_file(self, path: Path, uri: str) -> bytes:
-        if not path.is_file():
-            raise NotFoundError(f"image {uri!r:.200} does not exist; check the path")
-        size = path.stat().st_size
-        if size > self.limits.max_bytes:
-            raise self._too_large(uri, size)
-        return path.read_bytes()
+        try:
+            if not path.is_file():
+                raise NotFoundError(f"image {uri!r:.200} does not exist; check the path")
+            size = path.stat().st_size
+            if size > self.limits.max_bytes:
+                raise self._too_large(uri, size)
+            return path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"image {uri!r:.200} cannot be read: {error.strerror}; check the file's rights"
+            ) from error
 
     def _too_large(self, uri: str, size: int) -> LimitError:
         return LimitError(
@@ -152,3 +161,21 @@ class ImageReader:
                 f" {self.limits.max_pixels} are allowed"
             )
         return image
+
+
+def _parse(uri: str) -> ParseResult:
+    try:
+        return urlparse(uri)
+    except ValueError as error:
+        raise InputError(f"image URI {uri!r:.200} is malformed: {error}; correct it") from error
+
+
+def _is_web(uri: str) -> bool:
+    return _parse(uri).scheme in ("http", "https")
+
+
+def _resolve(path: str, uri: str) -> Path:
+    try:
+        return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"image URI {uri!r:.200} names no path: {error}; correct it") from error

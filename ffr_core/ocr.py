@@ -28,7 +28,7 @@ class OcrConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class OcrReader:
-    """Fills `Image.text` of the dialogues that it is given."""
+    """Fills `Image.text` of the dialogues that it is given, where the source gives none."""
 
     images: ImageReader
     min_confidence: float
@@ -66,10 +66,12 @@ class OcrReader:
         return replace(dialogue, turns=turns)
 
     def _read_image(self, image: Image) -> Image:
-        if image.uri is None:
+        given = image.text is not None and not image.ocr
+        if image.uri is None or given:
             return image
         try:
-            return replace(image, text=self.read(image.uri) or None)
+            text = self.read(image.uri) or None
+            return replace(image, text=text, ocr=text is not None)
         except FfrError as error:
             logger.warning("no text read: %s", error)
             return image

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from ffr_core.protocols import Encoder, Engine, FragmentIndex, Localizer, Segmenter
 
 
-def build_encoder(config: EncoderConfig) -> Encoder:
-    """Load the encoder."""
+def build_encoder(config: EncoderConfig, s3_endpoint: str | None = None) -> Encoder:
+    """Load the encoder; one that sees pictures opens those on S3 at `s3_endpoint`."""
     if config.kind == "hashing":
         from ffr_core.embedding.hashing import HashingEncoder
 
         return HashingEncoder()
     if config.kind == "fem":
-        return _fem_encoder(config)
+        return _fem_encoder(config, s3_endpoint)
     from ffr_core.embedding.sentence import E5Encoder, MiniLmEncoder
 
     if config.kind == "minilm":
@@ -46,13 +46,18 @@ def build_encoder(config: EncoderConfig) -> Encoder:
     )
 
 
-def _fem_encoder(config: EncoderConfig) -> Encoder:
+def encoder_of(profile: Profile) -> Encoder:
+    """Load the encoder of a profile, whose pictures may lie in its S3 store."""
+    return build_encoder(profile.encoder, profile.storage.s3_endpoint)
+
+
+def _fem_encoder(config: EncoderConfig, s3_endpoint: str | None) -> Encoder:
     from ffr_core.embedding.fem import FemEncoder, FemTemplate
 
     assert config.path is not None
     return FemEncoder(
         config.path,
-        ImageReader(limits=ImageLimits(roots=config.image_roots)).open,
+        ImageReader(limits=ImageLimits(roots=config.image_roots), s3_endpoint=s3_endpoint).open,
         adapter=config.adapter,
         template=FemTemplate(
             query_instruction=config.query_instruction, max_tokens=config.max_tokens
@@ -236,7 +241,7 @@ def build_system(
     """
     from ffr_core.pipeline import System
 
-    encoder = encoder or build_encoder(profile.encoder)
+    encoder = encoder or encoder_of(profile)
     if localizer is None:
         engine = part_engine(profile, profile.localizer)
         localizer = build_localizer(profile.localizer, encoder, engine=engine)

@@ -301,7 +301,11 @@ def add_dialogue(
             )
         index.restore(tenant, dialogue.dialogue_id)
         header = None
-    if header is not None and header.fingerprint == dialogue_fingerprint(dialogue, builder.recipe):
+    if (
+        header is not None
+        and header.fingerprint == dialogue_fingerprint(dialogue, builder.recipe)
+        and payloads.exists(tenant, header.payload)
+    ):
         return "unchanged"
     item = header and _grown(builder, index, payloads, tenant, header, dialogue)
     write_dialogues(index, payloads, tenant, [item] if item else builder.build([dialogue]))
@@ -344,13 +348,29 @@ def write_dialogues(
 
     No dialogue id may stand twice in `items`. `keep_others` leaves other contents of the dialogues
     in the storage, for another index that points to them.
+
+    Raises:
+        RecordError: The index cannot hold one of them, or one was deleted; none is written then.
     """
     named = [(item, payloads.put(item.dialogue, tenant)) for item in items]
-    index.upsert_many(tenant, named)
-    if keep_others:
-        return
-    for _, payload in named:
-        payloads.keep_only(tenant, payload)
+    try:
+        index.upsert_many(tenant, named)
+    finally:
+        if not keep_others:
+            _drop_unused(index, payloads, tenant, [item.dialogue.dialogue_id for item in items])
+
+
+def _drop_unused(
+    index: FragmentIndex, payloads: PayloadStore, tenant: str, dialogue_ids: Sequence[str]
+) -> None:
+    """Remove payloads that no header names: earlier contents, and what was refused just now."""
+    headers = index.headers(tenant, dialogue_ids)
+    for dialogue_id in dialogue_ids:
+        header = headers.get(dialogue_id)
+        if header is None or header.deleted:
+            payloads.delete(tenant, dialogue_id)
+        else:
+            payloads.keep_only(tenant, header.payload)
 
 
 def delete_dialogue(

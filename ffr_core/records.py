@@ -128,7 +128,8 @@ def content_hash(dialogue: Dialogue) -> str:
     record.pop("queries", None)
     for turn in record["turns"]:
         for image in turn["images"]:
-            image.pop("text", None)
+            if image.pop("ocr", False):
+                image.pop("text")
     data = json.dumps(record, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(data.encode()).hexdigest()
 
@@ -214,6 +215,7 @@ def _image(record: Mapping[str, Any], base: str | None) -> Image:
         uri=resolve_uri(uri, base),
         caption=_optional_text(record, "caption"),
         text=_optional_text(record, "text"),
+        ocr=record.get("ocr") is True and isinstance(record.get("text"), str),
     )
 
 
@@ -248,8 +250,16 @@ def _turn_record(turn: Turn) -> dict[str, Any]:
 
 
 def _image_record(image: Image) -> dict[str, Any]:
-    record = {"image_id": image.image_id, "uri": image.uri, "caption": image.caption}
-    return record if image.text is None else {**record, "text": image.text}
+    record: dict[str, Any] = {
+        "image_id": image.image_id,
+        "uri": image.uri,
+        "caption": image.caption,
+    }
+    if image.text is not None:
+        record["text"] = image.text
+    if image.ocr:
+        record["ocr"] = True
+    return record
 
 
 def _query_record(query: Query) -> dict[str, Any]:

@@ -211,28 +211,46 @@ class S3Storage:
 
     @contextmanager
     def _context(self, key: str) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        where = f"s3://{self.bucket}/{self.prefix}"
-        try:
+        with s3_errors(self.bucket, key, self.prefix):
             yield
-        except ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            if code in _ABSENT:
-                raise _not_found(key, where) from error
-            if code == "NoSuchBucket":
-                raise NotFoundError(
-                    f"there is no bucket {self.bucket!r}; create it or correct the URI"
-                ) from error
-            if code in _REFUSED:
-                raise ForbiddenError(
-                    f"{where} refuses key {key!r} ({code}); check the credentials"
-                ) from error
-            raise FfrError(f"{where} failed on key {key!r}: {error}; try again") from error
-        except BotoCoreError as error:
-            raise FfrError(
-                f"{where} cannot be reached: {error}; check the endpoint and the credentials"
+
+
+@contextmanager
+def s3_errors(bucket: str, key: str, prefix: str = "") -> Iterator[None]:
+    """Turn boto3's errors into ours; the names are for their messages.
+
+    Args:
+        bucket: Its name.
+        key: What is asked for below the prefix.
+        prefix: Start of all keys.
+
+    Raises:
+        NotFoundError: No such bucket or key.
+        ForbiddenError: The credentials do not suffice.
+        FfrError: Anything else, such as no credentials or no connection.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    where = f"s3://{bucket}/{prefix}"
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if code == "NoSuchBucket":
+            raise NotFoundError(
+                f"there is no bucket {bucket!r}; create it or correct the URI"
             ) from error
+        if code in _ABSENT:
+            raise _not_found(key, where) from error
+        if code in _REFUSED:
+            raise ForbiddenError(
+                f"{where} refuses key {key!r} ({code}); check the credentials"
+            ) from error
+        raise FfrError(f"{where} failed on key {key!r}: {error}; try again") from error
+    except BotoCoreError as error:
+        raise FfrError(
+            f"{where} cannot be reached: {error}; check the endpoint and the credentials"
+        ) from error
 
 
 def check_key(key: str) -> None:

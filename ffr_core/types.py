@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ffr_core.errors import RecordError
 
@@ -41,7 +41,9 @@ class Image:
     caption: str | None = None
     """A description that came with the image."""
     text: str | None = None
-    """Text read inside the picture (OCR)."""
+    """Text inside the picture, as the source says or as OCR read it."""
+    ocr: bool = False
+    """Whether `text` was read by OCR: it is no part of the content then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +232,52 @@ class IndexedDialogue:
     fingerprint: str
     """Content + segmenter + encoder configuration; equal fingerprints need no work."""
     fragments: tuple[IndexedFragment, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled with one matrix for all vectors: half the time, and the index job sends many."""
+        import numpy as np
+
+        outline = [
+            (
+                part.fragment.fragment_id,
+                part.fragment.turn_ids,
+                part.text,
+                [(p.passage.text, p.passage.turn_ids, p.passage.images) for p in part.passages],
+            )
+            for part in self.fragments
+        ]
+        vectors = [
+            vector_D
+            for part in self.fragments
+            for vector_D in (part.vector_D, *(passage.vector_D for passage in part.passages))
+        ]
+        stacked = np.stack(vectors) if vectors else None
+        return _unpickled, (self.dialogue, self.fingerprint, outline, stacked)
+
+
+def _unpickled(
+    dialogue: Dialogue,
+    fingerprint: str,
+    outline: list[tuple[int, tuple[int, ...], str, list[tuple[str, tuple[int, ...], Any]]]],
+    vectors_VD: NDArray[np.float32] | None,
+) -> IndexedDialogue:
+    rows = iter(() if vectors_VD is None else vectors_VD)
+    fragments = tuple(
+        IndexedFragment(
+            fragment=Fragment(fragment_id=fragment_id, turn_ids=turn_ids),
+            text=text,
+            vector_D=next(rows),
+            passages=tuple(
+                IndexedPassage(
+                    passage=Passage(text=text, turn_ids=turn_ids, images=images),
+                    vector_D=next(rows),
+                )
+                for text, turn_ids, images in passages
+            ),
+        )
+        for fragment_id, turn_ids, text, passages in outline
+    )
+    return IndexedDialogue(dialogue=dialogue, fingerprint=fingerprint, fragments=fragments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

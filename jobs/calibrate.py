@@ -123,7 +123,7 @@ def collect(profile_name: str, data: EvalSet, folder: Path) -> list[Example]:
         raise InputError("a file without queries calibrates nothing; give one with gold labels")
     with (
         tempfile.TemporaryDirectory(prefix="ffrs-calibrate-") as home,
-        _system(load_profile(profile_name, home).with_image_root(folder), home) as system,
+        _system(load_profile(profile_name).with_image_root(folder), home) as system,
     ):
         for start in range(0, len(data.dialogues), BATCH):
             items = system.builder.build(data.dialogues[start : start + BATCH])

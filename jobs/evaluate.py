@@ -26,11 +26,11 @@ from ffr_core.metrics.ranking import RECALL_CUTOFFS, recall_at_k
 from ffr_core.metrics.selection import Counts
 from ffr_core.parts import (
     build_builder,
-    build_encoder,
     build_image_reader,
     build_index,
     build_localizer,
     build_system,
+    encoder_of,
     part_engine,
 )
 from ffr_core.pipeline import localize_all, write_dialogues
@@ -101,10 +101,10 @@ def evaluate_file(
     """Run all parts that the file has gold labels for."""
     data = load_set(path, max_queries, hide_timestamps)
     with tempfile.TemporaryDirectory(prefix="ffrs-eval-") as home:
-        profile = load_profile(profile_name, home).with_image_root(folder_of(path))
+        profile = load_profile(profile_name).with_image_root(folder_of(path))
         if profile.ocr.enabled:
             data, profile = _read_pictures(data, profile)
-        plain = build_encoder(profile.encoder)
+        plain = encoder_of(profile)
         encoder = _cached(plain, cache)
         results: dict[str, Any] = {}
         compared: dict[str, Any] = {}
@@ -277,9 +277,11 @@ def _corpus(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The two-stage system on its own fragments; micro over (dialogue, turn) pairs.
 
-    Latency is that of one search in this process, the query encoded without a cache.
+    Latency is that of one search in this process, without a cache of vectors.
     """
-    with build_system(profile, encoder) as system:
+    engine = part_engine(profile, profile.localizer)
+    localizer = build_localizer(profile.localizer, plain, engine=engine)
+    with build_system(profile, encoder, localizer) as system:
         for start in range(0, len(data.dialogues), BATCH):
             items = system.builder.build(data.dialogues[start : start + BATCH])
             write_dialogues(system.index, system.payloads, TENANT, items)

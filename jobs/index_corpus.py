@@ -90,10 +90,11 @@ def run(config: IndexJobConfig, dry_run: bool = False) -> dict[str, Any]:
         FfrError: The input, the profile or the index cannot be used at all.
     """
     home = data_home(config.home)
-    sources = list_sources(config.input)
+    s3_endpoint = load_profile(config.profile, home).storage.s3_endpoint
+    sources = list_sources(config.input, s3_endpoint)
     for source in sources:
         remember_root(home, source.base)
-    profile = load_profile(config.profile, home).model_dump()
+    profile = load_profile(config.profile, home).model_dump()  # With these roots.
     profile["index"]["prefix"] = config.prefix or profile["index"]["prefix"]
     started = time.monotonic()
     with ray_session():
@@ -199,16 +200,25 @@ def pipeline(
     context.print_on_execution_start = False
     # A file becomes one block otherwise, and one worker of each stage reads all of it.
     context.target_max_block_size = config.block_bytes
+    s3_endpoint = profile["storage"]["s3_endpoint"]
     rows = ray.data.from_items(
         [{"uri": source.uri, "size": source.size} for source in sources],
         override_num_blocks=len(sources),
     )
     rows = rows.map_batches(
-        wrap(ReadStage(max_bytes=config.max_record_bytes, s3_endpoint=None)),
+        wrap(ReadStage(max_bytes=config.max_record_bytes, s3_endpoint=s3_endpoint)),
         batch_size=1,
         num_cpus=0.25,
     ).map_batches(
-        wrap(PrepareStage(profile=profile, recipe=recipe, owners=owners, restore=config.restore)),
+        wrap(
+            PrepareStage(
+                profile=profile,
+                recipe=recipe,
+                owners=owners,
+                restore=config.restore,
+                dry_run=dry_run,
+            )
+        ),
         batch_size=64,
         num_cpus=0.25,
     )
@@ -234,7 +244,7 @@ def pipeline(
         rows = rows.map_batches(
             wrap(WriteStage),
             fn_constructor_args=(owners,),
-            batch_size=16,
+            batch_size=64,
             num_cpus=0.1,
             compute=ray.data.ActorPoolStrategy(size=len(owners)),
         )

@@ -24,7 +24,7 @@ from ffr_core.embedding.lazy import LazyEncoder
 from ffr_core.embedding.wrapped import tokens_read
 from ffr_core.engine.lazy import LazyEngine, engine_died
 from ffr_core.errors import FfrError
-from ffr_core.parts import build_builder, build_encoder, build_image_reader
+from ffr_core.parts import build_builder, build_image_reader, encoder_of
 from ffr_core.pipeline import Builder
 from ffr_core.profile import Profile
 from ffr_core.types import Dialogue
@@ -154,7 +154,7 @@ def load_builder(profile: dict[str, Any]) -> Builder:
     engine = None
     if parsed.segmenter.kind == "vlm":
         engine = LazyEngine(parsed.segmenter.engine or parsed.engine, build_image_reader(parsed))
-    return build_builder(parsed, LazyEncoder(lambda: build_encoder(parsed.encoder)), engine)
+    return build_builder(parsed, LazyEncoder(lambda: encoder_of(parsed)), engine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ffr_core.errors import BusyError
+from ffr_core.errors import BusyError, RecordError
 from ffr_core.parts import build_index, build_payloads
 from ffr_core.pipeline import write_dialogues
 from ffr_core.profile import Profile
 from ffr_core.types import IndexedDialogue
 
 Decision = Literal["new", "changed", "unchanged", "deleted", "duplicate"]
+Refusal = tuple[str, str]
+"""Reason and message of a record that is not written."""
+_REPLACED: Refusal = ("duplicate_id", "a later record of this run has the same dialogue_id")
 Order = tuple[str, int]
 """(source, position): among records with one dialogue_id the last one in this order wins."""
 
@@ -73,8 +76,13 @@ class IndexOwner:
         """Note that work came to its end."""
         self._begun.pop(work, None)
 
-    def decide(self, claims: Sequence[Claim], restore: bool) -> list[Decision]:
-        """Say for each record whether there is work to do; remembers which record wins."""
+    def decide(
+        self, claims: Sequence[Claim], restore: bool, dry_run: bool = False
+    ) -> list[Decision]:
+        """Say for each record whether there is work to do; remembers which record wins.
+
+        `restore` removes the tombstones of deleted dialogues, unless it is a dry run.
+        """
         headers = self._index.headers(self._tenant, {claim.dialogue_id for claim in claims})
         decisions: list[Decision] = []
         for claim in claims:
@@ -84,7 +92,7 @@ class IndexOwner:
             elif header is None:
                 decisions.append("new")
             elif header.deleted:
-                if restore:
+                if restore and not dry_run:
                     self._index.restore(self._tenant, claim.dialogue_id)
                 decisions.append("new" if restore else "deleted")
             else:
@@ -92,20 +100,30 @@ class IndexOwner:
                 decisions.append("unchanged" if same else "changed")
         return decisions
 
-    def write(self, items: Sequence[tuple[Order, bytes]]) -> list[bool]:
-        """Write dialogues; False for one that a later record of the same id replaced."""
-        wins = []
+    def write(self, items: Sequence[tuple[Order, bytes]]) -> list[Refusal | None]:
+        """Write dialogues; None for each that is written, else why it is not."""
+        refusals: list[Refusal | None] = []
         batch: dict[str, IndexedDialogue] = {}
+        places: dict[str, int] = {}
         for order, data in items:
             item: IndexedDialogue = pickle.loads(data)
             name = item.dialogue.dialogue_id
-            wins.append(self._wins(name, order))
-            if wins[-1]:
-                batch[name] = item
-        write_dialogues(
-            self._index, self._payloads, self._tenant, list(batch.values()), self._keep_others
-        )
-        return wins
+            wins = self._wins(name, order)
+            refusals.append(None if wins else _REPLACED)
+            if wins:
+                batch[name], places[name] = item, len(refusals) - 1
+        try:
+            self._write(list(batch.values()))
+        except RecordError:
+            for name, item in batch.items():
+                try:
+                    self._write([item])
+                except RecordError as error:
+                    refusals[places[name]] = (error.reason, str(error))
+        return refusals
+
+    def _write(self, items: Sequence[IndexedDialogue]) -> None:
+        write_dialogues(self._index, self._payloads, self._tenant, items, self._keep_others)
 
     def stats(self) -> dict[str, Any]:
         """Counts of the tenant."""

@@ -61,7 +61,7 @@ def parse_record(raw: bytes, base: str) -> Dialogue:
         record = json.loads(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise RecordError("bad_encoding", f"the record is not UTF-8: {error.reason}") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also an integer of thousands of digits
         position = getattr(error, "pos", "?")
         raise RecordError("bad_json", f"the record is not JSON, at byte {position}") from error
     return dialogue_from_record(record, base=base)

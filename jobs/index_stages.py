@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ffr_core.errors import RecordError
+from ffr_core.errors import FfrError, RecordError
+from ffr_core.index.rows import check_dialogue_id
 from ffr_core.parts import build_image_reader
 from ffr_core.pipeline import dialogue_fingerprint
 from ffr_core.profile import Profile
@@ -55,7 +57,7 @@ class ReadStage:
                     if len(rows) == CHUNK:
                         yield batch_of(rows)
                         rows = []
-            except (OSError, ValueError, EOFError) as error:
+            except (OSError, ValueError, EOFError, zlib.error, FfrError) as error:
                 broken = empty_row(source.uri, position + 1, 0)
                 rows.append(dead(broken, "unreadable_file", f"the file breaks off here: {error}"))
             if rows:
@@ -78,6 +80,7 @@ class PrepareStage:
     recipe: str
     owners: list[Any]
     restore: bool
+    dry_run: bool = False
 
     def __call__(self, batch: Batch) -> Batch:
         """Parse, check images, then ask the owners what there is to do."""
@@ -89,6 +92,7 @@ class PrepareStage:
                 continue
             try:
                 dialogue = parse_record(row["item"], Source(uri=row["source"], size=0).base)
+                check_dialogue_id(dialogue.dialogue_id)
                 row["dialogue_id"] = dialogue.dialogue_id
                 dialogue, bad_images = check_images(dialogue, images)
                 row["bad_images"] = json.dumps(bad_images) if bad_images else ""
@@ -116,6 +120,7 @@ class PrepareStage:
                     for number in numbers
                 ],
                 self.restore,
+                self.dry_run,
             )
             for owner, numbers in per_owner.items()
         }
@@ -159,11 +164,7 @@ class WriteStage:
             for owner, numbers in per_owner.items()
         }
         for owner, numbers in per_owner.items():
-            for number, written in zip(numbers, ray.get(asked[owner]), strict=True):
+            for number, refusal in zip(numbers, ray.get(asked[owner]), strict=True):
                 row = {**rows[number], "item": b""}
-                rows[number] = (
-                    {**row, "status": row["change"]}
-                    if written
-                    else dead(row, "duplicate_id", "a later record has the same dialogue_id")
-                )
+                rows[number] = dead(row, *refusal) if refusal else {**row, "status": row["change"]}
         return batch_of(rows)

@@ -15,7 +15,9 @@ from typing import IO, Any
 from urllib.parse import urlparse
 
 from ffr_core.errors import InputError, NotFoundError
+from ffr_core.storage import s3_errors
 
+_NESTED = ("turns", "fragments", "queries")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
 
 
@@ -51,6 +53,7 @@ def list_sources(inputs: tuple[str, ...], s3_endpoint: str | None = None) -> lis
 
     Raises:
         NotFoundError: A path does not exist, or holds no corpus file.
+        FfrError: S3 refuses or cannot be reached.
     """
     sources: list[Source] = []
     for given in inputs:
@@ -69,7 +72,7 @@ def read_records(
 ) -> Iterator[RawRecord]:
     """Yield the records of one file in order; blank lines are no records."""
     if source.uri.endswith(".parquet"):
-        yield from _read_parquet(source, s3_endpoint)
+        yield from _read_parquet(source, max_bytes, s3_endpoint)
         return
     with _open(source.uri, s3_endpoint) as stored:
         lines = gzip.GzipFile(fileobj=stored) if source.uri.endswith(".gz") else stored
@@ -94,7 +97,7 @@ def _lines(stream: Any, max_bytes: int) -> Iterator[tuple[int, bytes, bool]]:
             yield position, line.rstrip(b"\r\n"), too_large
 
 
-def _read_parquet(source: Source, s3_endpoint: str | None) -> Iterator[RawRecord]:
+def _read_parquet(source: Source, max_bytes: int, s3_endpoint: str | None) -> Iterator[RawRecord]:
     import pyarrow.parquet as pq
 
     with _open(source.uri, s3_endpoint) as stored:
@@ -104,8 +107,24 @@ def _read_parquet(source: Source, s3_endpoint: str | None) -> Iterator[RawRecord
         for batch in file.iter_batches(batch_size=64):
             for row in batch.to_pylist():
                 position += 1
-                raw = json.dumps(row, ensure_ascii=False, default=str).encode()
-                yield RawRecord(position=position, raw=raw, too_large=False, consumed=share)
+                nested = {name: _nested(value) for name, value in row.items() if name in _NESTED}
+                raw = json.dumps({**row, **nested}, ensure_ascii=False, default=str).encode()
+                yield RawRecord(
+                    position=position,
+                    raw=raw[: max_bytes + 1],
+                    too_large=len(raw) > max_bytes,
+                    consumed=share,
+                )
+
+
+def _nested(value: Any) -> Any:
+    """A column that may be JSON text, parsed; text that is no JSON stays, as a bad record."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _list_local(given: str) -> list[Source]:
@@ -126,13 +145,15 @@ def _list_s3(uri: str, endpoint: str | None) -> list[Source]:
     import boto3
 
     parsed = urlparse(uri)
-    pages = boto3.client("s3", endpoint_url=endpoint).get_paginator("list_objects_v2")
-    return [
-        Source(uri=f"s3://{parsed.netloc}/{item['Key']}", size=item["Size"])
-        for page in pages.paginate(Bucket=parsed.netloc, Prefix=parsed.path.lstrip("/"))
-        for item in page.get("Contents", ())
-        if item["Key"].endswith(SUFFIXES)
-    ]
+    prefix = parsed.path.lstrip("/")
+    with s3_errors(parsed.netloc, prefix):
+        pages = boto3.client("s3", endpoint_url=endpoint).get_paginator("list_objects_v2")
+        return [
+            Source(uri=f"s3://{parsed.netloc}/{item['Key']}", size=item["Size"])
+            for page in pages.paginate(Bucket=parsed.netloc, Prefix=prefix)
+            for item in page.get("Contents", ())
+            if item["Key"].endswith(SUFFIXES)
+        ]
 
 
 def _open(uri: str, endpoint: str | None) -> IO[bytes]:
@@ -141,16 +162,18 @@ def _open(uri: str, endpoint: str | None) -> IO[bytes]:
     import boto3
 
     parsed = urlparse(uri)
-    client = boto3.client("s3", endpoint_url=endpoint)
-    answer = client.get_object(Bucket=parsed.netloc, Key=parsed.path.lstrip("/"))
-    return io.BufferedReader(_Counting(answer["Body"]), 1 << 20)  # type: ignore[arg-type]
+    key = parsed.path.lstrip("/")
+    with s3_errors(parsed.netloc, key):
+        client = boto3.client("s3", endpoint_url=endpoint)
+        answer = client.get_object(Bucket=parsed.netloc, Key=key)
+    return io.BufferedReader(_Counting(answer["Body"], parsed.netloc, key), 1 << 20)  # type: ignore[arg-type]
 
 
 class _Counting(io.RawIOBase):
     """Give a network stream `tell`, so that progress is known."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, bucket: str, key: str) -> None:
+        self._stream, self._place = stream, (bucket, key)
         self._at = 0
 
     def readable(self) -> bool:
@@ -167,7 +190,8 @@ class _Counting(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer from the network."""
-        data: bytes = self._stream.read(len(buffer))
+        with s3_errors(*self._place):
+            data: bytes = self._stream.read(len(buffer))
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

@@ -15,11 +15,18 @@ from ffr_core.errors import BusyError
 
 
 @contextlib.contextmanager
-def ray_session(num_cpus: int | None = None) -> Iterator[None]:
+def ray_session(
+    num_cpus: int | None = None, object_store_bytes: int = 300_000_000
+) -> Iterator[None]:
     """Use the Ray of this process, else of `RAY_ADDRESS`, else a local one ended by this block.
 
     A Ray that someone else runs on this machine is never joined by accident. The local one has its
     own ports and temporary folder and reports nothing to anybody.
+
+    Args:
+        num_cpus: Of the local Ray; those of the machine when left out.
+        object_store_bytes: Of the local Ray. Ray Data holds back what would not fit, so many
+            workers need more.
     """
     # An error line of Ray's core about a harmless property of Ray Data's own workers.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -45,7 +52,7 @@ def ray_session(num_cpus: int | None = None) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with tempfile.TemporaryDirectory(prefix="ffrs-", ignore_cleanup_errors=True) as folder:
-        local = {"num_cpus": num_cpus, "object_store_memory": 300_000_000, **common}
+        local = {"num_cpus": num_cpus, "object_store_memory": object_store_bytes, **common}
         _start_local(folder, local)
         try:
             yield

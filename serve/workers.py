@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from ffr_core.errors import BusyError, FfrError
 from ffr_core.parts import (
     build_builder,
-    build_encoder,
     build_index,
     build_localizer,
     build_payloads,
+    encoder_of,
 )
 from ffr_core.pipeline import (
     Change,
@@ -70,12 +69,12 @@ class IndexWorker:
 
     def __init__(self, profile: Profile, engine: Engine | None = None) -> None:
         """Load the encoder and open the index; `engine` answers for a boundary model."""
-        encoder = build_encoder(profile.encoder)
+        encoder = encoder_of(profile)
         self._builder = build_builder(profile, encoder, engine)
         self._index = _open_index(profile, encoder.fingerprint, encoder.dim)
         self._payloads = build_payloads(profile)
         self._threads = ThreadPoolExecutor(profile.serve.owner_threads, "owner")
-        self._write_lock = threading.Lock()
+        self._writer = ThreadPoolExecutor(1, "writer")
         encoder.encode_queries(["warm up"])
 
     async def ready(self) -> bool:
@@ -110,29 +109,27 @@ class IndexWorker:
         """Steps 1 and 2 for one dialogue; writes follow each other, searches go on beside them."""
 
         def work() -> Added:
-            with self._write_lock:
-                name = dialogue.dialogue_id
-                before = self._index.headers(tenant, [name]).get(name)
-                if before is not None and before.deleted and not restore:
-                    raise DeletedError(
-                        f"dialogue {name!r} was deleted; add ?restore=true to bring it back"
-                    )
-                change = add_dialogue(
-                    self._builder, self._index, self._payloads, tenant, dialogue, restore
+            name = dialogue.dialogue_id
+            before = self._index.headers(tenant, [name]).get(name)
+            if before is not None and before.deleted and not restore:
+                raise DeletedError(
+                    f"dialogue {name!r} was deleted; add ?restore=true to bring it back"
                 )
-                header = self._index.headers(tenant, [name])[name]
-                return Added(change=change, fragments=header.num_fragments)
+            change = add_dialogue(
+                self._builder, self._index, self._payloads, tenant, dialogue, restore
+            )
+            header = self._index.headers(tenant, [name])[name]
+            return Added(change=change, fragments=header.num_fragments)
 
-        return await self._run(work)
+        return await in_thread(self._writer, _guarded, work)
 
     async def delete(self, tenant: str, dialogue_id: str) -> Returned[bool]:
         """Remove a dialogue; False when the tenant has none of that id."""
 
         def work() -> bool:
-            with self._write_lock:
-                return delete_dialogue(self._index, self._payloads, tenant, dialogue_id)
+            return delete_dialogue(self._index, self._payloads, tenant, dialogue_id)
 
-        return await self._run(work)
+        return await in_thread(self._writer, _guarded, work)
 
     async def stats(self, tenant: str) -> Returned[IndexStats]:
         """Counts of one tenant."""
@@ -140,7 +137,8 @@ class IndexWorker:
 
     def close(self) -> None:
         """Let running work end and release the index."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._writer, self._threads):
+            threads.shutdown(wait=True, cancel_futures=True)
         self._index.close()
 
     async def _run(self, work: Callable[[], T]) -> Returned[T]:
@@ -167,7 +165,7 @@ class LocalizeWorker:
     def __init__(self, profile: Profile) -> None:
         """Build the localizer; an encoder loads its model only when it is needed."""
         config = profile.serve
-        self._encoder = PrimedEncoder(lambda: build_encoder(profile.encoder))
+        self._encoder = PrimedEncoder(lambda: encoder_of(profile))
         self._localizer = build_localizer(profile.localizer, self._encoder, config.cache_lifetime)
         self._payloads = build_payloads(profile, config.cache_dialogues, config.cache_lifetime)
         self._timeout = config.candidate_timeout

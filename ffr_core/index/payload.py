@@ -90,6 +90,10 @@ class PayloadStore:
         self._cache.put((tenant, name), dialogue)
         return dialogue
 
+    def exists(self, tenant: str, name: str) -> bool:
+        """Whether a dialogue is stored under that name."""
+        return self._storage.exists(_key(tenant, name))
+
     def forget(self, tenant: str, dialogue_id: str) -> None:
         """Drop every content of a dialogue from memory."""
         folder = f"{dialogue_key(tenant, dialogue_id)}/"

@@ -34,6 +34,8 @@ from jobs.index_models import BuildStage
 from jobs.index_rows import batch_of, rows_of
 
 DIM = 384
+STORE_BYTES = 2_000_000_000
+"""Of sixteen workers; Ray's own default is 30 per cent of a node's memory."""
 TURNS_OF_A_FRAGMENT = 5
 TEXT = "shall we meet at the station on saturday or is the harbor closer for you"
 
@@ -66,7 +68,7 @@ def run(
         config = IndexJobConfig(input=(f"{folder}/corpus",), build=pool)
         profile = load_profile("laptop", folder).model_dump()
         sources = list_sources(config.input)
-        with ray_session(num_cpus=4):
+        with ray_session(num_cpus=4, object_store_bytes=STORE_BYTES):
             owner = ray.remote(num_cpus=0)(CountingOwner).remote()
             ray.get(owner.stats.remote())
 
@@ -94,14 +96,14 @@ class CountingOwner:
         self._cpu: Counter[str] = Counter()
         self._sleeps: list[tuple[int, float, float, float]] = []
 
-    def decide(self, claims: Sequence[Any], restore: bool) -> list[str]:
+    def decide(self, claims: Sequence[Any], restore: bool, dry_run: bool) -> list[str]:
         """Everything is new."""
         return ["new"] * len(claims)
 
-    def write(self, items: Sequence[tuple[Any, bytes]]) -> list[bool]:
+    def write(self, items: Sequence[tuple[Any, bytes]]) -> list[None]:
         """Count."""
         self._written += len(items)
-        return [True] * len(items)
+        return [None] * len(items)
 
     def note(self, stage: str, seconds: float) -> None:
         """CPU time of one call of a stage."""

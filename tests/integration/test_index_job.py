@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -9,15 +10,21 @@ import sys
 import time
 from pathlib import Path
 
+import boto3
 import numpy as np
 import PIL.Image
 import psutil
 import pytest
+from moto.server import ThreadedMotoServer
 
-from ffr_core.parts import build_encoder, build_index, open_system
+from ffr_core.errors import NotFoundError
+from ffr_core.parts import build_builder, build_encoder, build_index, open_system
+from ffr_core.pipeline import delete_dialogue
 from ffr_core.profile import load_profile
 from ffr_core.records import dialogue_from_record
+from ffr_core.types import Dialogue, Fragment, Turn
 from jobs.index_corpus import IndexJobConfig, PoolConfig, describe, exceeds, run
+from jobs.index_owner import IndexOwner
 
 PROFILE = """
 [encoder]
@@ -169,7 +176,7 @@ def _broken(rng, number):
     """One way or another not a dialogue."""
     base = record(f"broken{number}", num_turns=2)
     base["turns"][0]["text"] = "secretword"
-    kind = rng.randrange(12)
+    kind = rng.randrange(15)
     if kind == 0:
         return json.dumps(base).encode()[: rng.randrange(1, 60)]
     if kind == 1:
@@ -192,6 +199,12 @@ def _broken(rng, number):
         base["fragments"] = rng.choice([[[0, 9]], [["x"]], 5, [5]])
     elif kind == 10:
         base["queries"] = rng.choice([[{"query": "q", "utt_ids": [9]}], [{}], [5], 5])
+    elif kind == 11:
+        return json.dumps(base).replace('"turn_id": 0', f'"turn_id": {"9" * 5000}').encode()
+    elif kind == 12:
+        base["dialogue_id"] = "x" * 1100
+    elif kind == 13:
+        base["turns"][0]["images"] = [{"image_id": 0, "uri": "s3://nowhere/x.png"}]
     else:
         base["turns"][0]["reply_to"] = rng.choice([7, -2, "x"])
     return base
@@ -219,11 +232,13 @@ def test_images_outside_the_roots_and_images_that_are_gone(place):
             record("gone", image="gone.png"),
             record("outside", image=str(outside)),
             record("dots", image="../outside.png"),
+            record("nul", image="a\0b.png"),
+            record("long", image="x" * 300),
         ],
     )
     summary = place.run()
     assert summary["dead_lettered"] == {"image_outside_roots": 2}
-    assert (summary["indexed"], summary["bad_images"]) == (2, 1)
+    assert (summary["indexed"], summary["bad_images"]) == (4, 3)
     with open_system(str(place.profile), place.home) as system:
         assert system.get("here").images[0].uri == str(place.corpus / "here.png")
         assert system.get("gone").images[0].uri is None
@@ -261,6 +276,57 @@ def test_a_dry_run_writes_nothing(place):
     assert (summary["to_index"], summary["dead_lettered"]) == (1, {"bad_json": 1})
     assert summary["estimate"]["turns_per_second"] > 0
     assert not place.rows()[0]
+    place.run()
+    with open_system(str(place.profile), place.home) as system:
+        system.delete("x")
+    assert run(place.config(restore=True), dry_run=True)["to_index"] == 1
+    assert place.run()["dead_lettered"] == {"bad_json": 1, "deleted": 1}
+
+
+def test_what_the_index_refuses_costs_no_neighbor(place):
+    profile = load_profile(str(place.profile), place.home)
+    encoder = build_encoder(profile.encoder)
+    builder = build_builder(profile, encoder)
+    names = ("gone", "kept", "crowd")
+    gone, kept, _ = (dialogue_from_record(record(name)) for name in names)
+    people = tuple(Turn(turn_id=i, speaker=f"P{i}", text="hello") for i in range(4_100))
+    whole = Dialogue(dialogue_id="crowd", turns=people)
+    one_fragment = (Fragment(fragment_id=0, turn_ids=tuple(range(4_100))),)
+    items = [*builder.build([gone, kept]), *builder.embed([(whole, one_fragment)])]
+    owner = IndexOwner(profile.model_dump(), encoder.fingerprint, encoder.dim, "default")
+    order = [(("a.jsonl", i), pickle.dumps(item)) for i, item in enumerate(items)]
+    assert owner.write(order[:1]) == [None]
+    assert delete_dialogue(owner._index, owner._payloads, "default", "gone")
+    refusals = owner.write(order)
+    assert [refusal and refusal[0] for refusal in refusals] == [
+        "deleted",
+        None,
+        "too_many_speakers",
+    ]
+    owner.close()
+    assert set(place.rows()[1]) == {"gone", "kept"}
+    assert len(place.payloads()) == 1
+
+
+def test_a_corpus_on_s3_is_read_from_the_store_of_the_profile(place, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        client = boto3.client("s3", endpoint_url=endpoint)
+        client.create_bucket(Bucket="chats")
+        lines = "".join(json.dumps(record(name)) + "\n" for name in ("x", "y"))
+        client.put_object(Bucket="chats", Key="in/a.jsonl", Body=lines.encode())
+        place.profile.write_text(f'{PROFILE}[storage]\ns3_endpoint = "{endpoint}"\n')
+        assert place.run(input=("s3://chats/in",))["indexed"] == 2
+        with pytest.raises(NotFoundError, match="no bucket 'none'"):
+            run(place.config(input=("s3://none/in",)))
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -169,7 +169,10 @@ def test_text_that_ocr_read_stays_and_only_new_pictures_are_read(tmp_path):
                     dialogue,
                     turns=tuple(
                         replace(
-                            turn, images=tuple(replace(i, text=f"in {i.uri}") for i in turn.images)
+                            turn,
+                            images=tuple(
+                                replace(i, text=f"in {i.uri}", ocr=True) for i in turn.images
+                            ),
                         )
                         for turn in dialogue.turns
                     ),

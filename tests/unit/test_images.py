@@ -1,12 +1,13 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import boto3
 import PIL.Image
 import pytest
 
-from ffr_core.errors import ForbiddenError, InputError, LimitError, NotFoundError
+from ffr_core.errors import FfrError, ForbiddenError, InputError, LimitError, NotFoundError
 from ffr_core.images import ImageLimits, ImageReader
 
 
@@ -136,5 +137,42 @@ def test_pictures_in_s3(monkeypatch, picture):
             images.open("s3://pictures/in/../out/a.png")
         with pytest.raises(NotFoundError):
             images.open("s3://pictures/in/none.png")
+        unreachable = ImageReader(limits=limits, s3_endpoint="http://127.0.0.1:1")
+        with pytest.raises(FfrError, match="cannot be reached"):
+            unreachable.open("s3://pictures/in/a.png")
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("uri", ["{root}/a\0b.png", "~nosuchuser/x.png", "http://[abc/x.png"])
+def test_a_uri_that_names_no_place_is_an_input_error(picture, uri):
+    images = reader(picture.parent)
+    for check in (images.check_allowed, images.check_readable, images.open):
+        with pytest.raises(InputError, match=r"malformed|names no path"):
+            check(uri.format(root=picture.parent))
+
+
+def test_a_name_too_long_for_a_file_is_an_input_error(picture):
+    with pytest.raises(InputError, match="name too long"):
+        reader(picture.parent).check_readable(f"{picture.parent}/{'x' * 300}.png")
+
+
+def test_a_file_that_may_not_be_read_is_an_input_error(picture, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(InputError, match="Permission denied"):
+        reader(picture.parent).check_readable(str(picture))
+
+
+def test_a_photo_taken_sideways_is_opened_upright(picture):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    path = picture.parent / "sideways.jpg"
+    PIL.Image.new("RGB", (40, 20)).save(path, exif=exif)
+    images = reader(picture.parent)
+    assert images.open(str(path)).size == (20, 40)
+    served = PIL.Image.open(io.BytesIO(images.reencoded(str(path))))
+    assert served.size == (20, 40)
+    assert not served.getexif()

@@ -1,6 +1,7 @@
 """Text in pictures: the real reader where it is installed, its place in the system without it."""
 
 import importlib.metadata
+from dataclasses import replace
 from functools import cached_property
 
 import PIL.Image
@@ -13,7 +14,7 @@ from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.ocr import OcrReader
 from ffr_core.passages import turn_text
 from ffr_core.profile import load_profile
-from ffr_core.records import content_hash
+from ffr_core.records import content_hash, dialogue_from_record, record_from_dialogue
 from ffr_core.types import Dialogue, Image, Turn
 
 
@@ -67,6 +68,20 @@ def test_what_was_read_is_searched_but_is_not_content(tmp_path, receipt):
     assert turn_text(read.turns[0]) == "Ana: look p1 TOTAL 42.50 gone passwd"
     assert content_hash(read) == content_hash(plain)
     assert read.turns[1] == plain.turns[1]
+
+
+def test_text_that_the_source_gives_stays_and_is_content(tmp_path, receipt):
+    def given(text, ocr=False):
+        plain = dialogue(receipt)
+        image = replace(plain.images[0], text=text, ocr=ocr)
+        return replace(plain, turns=(replace(plain.turns[0], images=(image,)), *plain.turns[1:]))
+
+    (read,) = reader(tmp_path).read_all([given("TOTAL 12")])
+    assert read.images[0].text == "TOTAL 12"
+    assert content_hash(given("TOTAL 12")) != content_hash(given("TOTAL 99, corrected"))
+    (again,) = reader(tmp_path).read_all([given("read by another version", ocr=True)])
+    assert again.images[0].text == "TOTAL 42.50"
+    assert dialogue_from_record(record_from_dialogue(again)).images == again.images
 
 
 def test_a_dialogue_without_pictures_passes_unchanged(tmp_path):

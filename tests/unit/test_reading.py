@@ -6,6 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ffr_core.errors import InputError, NotFoundError
+from jobs.index_rows import rows_of
+from jobs.index_stages import ReadStage
 from jobs.reading import Source, list_sources, read_records
 
 
@@ -42,6 +44,31 @@ def test_gzip_and_parquet_say_the_same(tmp_path):
         found = list(read_records(source(path), 1000))
         assert [json.loads(r.raw) for r in found] == rows
         assert [r.position for r in found] == [1, 2, 3, 4, 5]
+
+
+def test_parquet_has_the_limit_of_lines_and_may_hold_turns_as_json(tmp_path):
+    turns = [{"turn_id": 0, "text": "x"}]
+    rows = [
+        {"dialogue_id": "a", "turns": json.dumps(turns)},
+        {"dialogue_id": "b", "turns": "x" * 500},
+        {"dialogue_id": "c", "turns": "no json"},
+    ]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    first, second, third = read_records(source(path), 100)
+    assert json.loads(first.raw) == {"dialogue_id": "a", "turns": turns}
+    assert (second.too_large, len(second.raw)) == (True, 101)
+    assert json.loads(third.raw)["turns"] == "no json"
+
+
+def test_a_damaged_gzip_file_is_a_dead_letter(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    data = gzip.compress(b"".join(b'{"a": %d}\n' % (i * i) for i in range(5_000)))
+    path.write_bytes(data[:2_000] + bytes([data[2_000] ^ 255]) + data[2_001:])
+    stage = ReadStage(max_bytes=1000, s3_endpoint=None)
+    batches = list(stage({"uri": [str(path)], "size": [path.stat().st_size]}))
+    rows = [row for batch in batches for row in rows_of(batch)]
+    assert [row["reason"] for row in rows if row["status"]] == ["unreadable_file"]
 
 
 def test_listing(tmp_path):
