@@ -29,8 +29,8 @@ class AnnotateConfig(Config):
 
     workers: int = Field(default=1, ge=1)
     """Actors, each with an engine of its own."""
-    cpus: float = 1.0
-    gpus: float = 0.0
+    cpus: float = Field(default=1.0, ge=0)
+    gpus: float = Field(default=0.0, ge=0)
     """Of one worker."""
     batch: int = Field(default=8, ge=1)
     """Triplets that a worker gets at once."""
@@ -60,8 +60,8 @@ class WorkConfig(Config):
     """`[embedding]`: the embedding stage."""
 
     workers: int = Field(default=1, ge=1)
-    cpus: float = 1.0
-    gpus: float = 0.0
+    cpus: float = Field(default=1.0, ge=0)
+    gpus: float = Field(default=0.0, ge=0)
     shard: int = Field(default=512, ge=1)
     """Dialogues of one shard: the unit that is resumed."""
 

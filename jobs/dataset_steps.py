@@ -127,13 +127,30 @@ def match_corpus(config: DatasetConfig, clean: Path, pools: Path, folder: Path) 
         picked = random.Random(config.splits.seed).sample(range(len(triplets)), config.max_triplets)
         chosen = [triplets[i] for i in sorted(picked)]
     write_records(folder / "triplets.jsonl", chosen)
-    missing = sum((Counter(record["missing"]) for record in by_pool.values()), Counter())
     return {
-        "anchors": sum(record["anchors"] for record in by_pool.values()),
-        "possible": 4 * sum(record["anchors"] for record in by_pool.values()),
-        "kept": len(chosen),
-        "reasons": {**dict(sorted(missing.items())), "beyond_max": len(triplets) - len(chosen)},
+        **matching_counts(list(by_pool.values()), config.matching.num_matches, len(chosen)),
         "pools": dict(sorted(Counter(t["pool"] for t in chosen).items())),
+    }
+
+
+def matching_counts(
+    pools: Sequence[dict[str, Any]], num_matches: int, num_chosen: int
+) -> dict[str, Any]:
+    """Counts over the pools: possible = kept + reasons; an anchor has `num_matches` squared.
+
+    Args:
+        pools: Of each pool `anchors`, `triplets` and `missing`, as `match_triplets` found them.
+        num_matches: Of the matching rules.
+        num_chosen: Triplets that are kept of those found.
+    """
+    anchors = sum(pool["anchors"] for pool in pools)
+    missing = sum((Counter(pool["missing"]) for pool in pools), Counter())
+    num_found = sum(len(pool["triplets"]) for pool in pools)
+    return {
+        "anchors": anchors,
+        "possible": num_matches**2 * anchors,
+        "kept": num_chosen,
+        "reasons": {**dict(sorted(missing.items())), "beyond_max": num_found - num_chosen},
     }
 
 

@@ -4,9 +4,10 @@
     python -m jobs.prepare_chatlog --out runs/chats --annotations runs/filled
 
 The first form writes `dialogues.jsonl`, `annotate.html` (to be filled without a network),
-`dead_letter.jsonl` and `summary.json`. The second reads the files that people saved from the page
-and writes `annotated.jsonl` and `agreement.json`. `ffrs import` makes records out of chat exports.
-The key of the pseudonyms comes from the environment variable `FFRS_ANONYMISE_KEY`.
+`dead_letter.jsonl`, `summary.json` and, where anything is masked, copies of the pictures under
+names that say nothing (`images`). The second reads the files that people saved from the page and
+writes `annotated.jsonl` and `agreement.json`. `ffrs import` makes records out of chat exports. The
+key of the pseudonyms comes from the environment variable `FFRS_ANONYMISE_KEY`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,14 +27,21 @@ from pydantic import Field
 from ffr_core.config import Config
 from ffr_core.dataset.agreement import agreement
 from ffr_core.dataset.annotation_page import adopt, build_page, read_annotations
+from ffr_core.dataset.chat_pictures import ChatPictures
 from ffr_core.dataset.chat_text import ChatRules, WordLists
-from ffr_core.dataset.chatlog import prepare
+from ffr_core.dataset.chatlog import Prepared, prepare
 from ffr_core.dataset.privacy import Pseudonyms
 from ffr_core.dataset.sources import Unreadable, list_files, read_file
 from ffr_core.dataset.steps import write_json, write_records
 from ffr_core.errors import ConfigError, FfrError, InputError, NotFoundError
 from ffr_core.images import ImageLimits, ImageReader
-from ffr_core.records import read_jsonl, record_from_dialogue
+from ffr_core.records import (
+    dialogue_from_record,
+    read_json_lines,
+    read_jsonl,
+    record_from_dialogue,
+)
+from ffr_core.types import Dialogue
 
 
 class ListsConfig(Config):
@@ -62,6 +70,54 @@ class ChatlogConfig(Config):
     """Dialogues a page."""
 
 
+@dataclass(slots=True, kw_only=True)
+class _Tally:
+    """What became of the dialogues of the input."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of dialogues in and kept, and of everything inside the kept ones."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    letters: list[dict[str, Any]] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    """Of the kept dialogues and their pieces."""
+
+    def drop(self, letter: dict[str, Any]) -> None:
+        """Count a dialogue that is left out.
+
+        Ids and messages about a record may name people, so a letter holds its place only.
+        """
+        self.reasons[letter["reason"]] += 1
+        self.letters.append(letter)
+
+    def decide(self, file: Path, dialogue: Dialogue, prepared: Prepared) -> tuple[Dialogue, ...]:
+        """The pieces that are kept; none of a dialogue whose id an earlier one has."""
+        ids = {dialogue.dialogue_id, *(piece.dialogue_id for piece in prepared.pieces)}
+        reason = prepared.reason or ("duplicate_id" if ids & self.ids else "")
+        if reason:
+            self.drop({"source": str(file), "reason": reason})
+            return ()
+        self.ids |= ids
+        self.counts.update(prepared.counts)
+        self.counts["dialogues_kept"] += 1
+        self.counts["messages_in_kept_dialogues"] += prepared.messages
+        self.counts["pieces"] += len(prepared.pieces)
+        self.counts["turns"] += sum(len(piece.turns) for piece in prepared.pieces)
+        self.counts["images"] += sum(len(piece.images) for piece in prepared.pieces)
+        return prepared.pieces
+
+
+def _read(files: Sequence[Path], tally: _Tally) -> Iterator[tuple[Path, Dialogue]]:
+    """The dialogues of the input; what cannot be read is counted."""
+    for file in files:
+        for found in read_file(file, "records"):
+            tally.counts["dialogues_in"] += 1
+            if isinstance(found, Unreadable):
+                letter = {"source": found.source, "position": found.position}
+                tally.drop({**letter, "reason": found.reason})
+            else:
+                yield file, found
+
+
 def run(config: ChatlogConfig) -> dict[str, Any]:
     """Prepare all dialogues and return the summary; see the module text.
 
@@ -73,39 +129,24 @@ def run(config: ChatlogConfig) -> dict[str, Any]:
     pseudonyms = _pseudonyms(config)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    letters: list[dict[str, Any]] = []
+    roots = (*config.images.roots, *(str(file.parent) for file in files), str(out))
+    images = ImageReader(limits=config.images.model_copy(update={"roots": roots}))
+    pictures = ChatPictures(out, images, pseudonyms) if pseudonyms else None
+    tally = _Tally()
 
-    def pieces() -> Iterator[dict[str, Any]]:
-        for file in files:
-            for found in read_file(file, "records"):
-                counts["dialogues_in"] += 1
-                if isinstance(found, Unreadable):
-                    reasons[found.reason] += 1
-                    letters.append(asdict(found))
-                    continue
-                prepared = prepare(found, config.rules, words, pseudonyms)
-                counts.update(prepared.counts)
-                if prepared.reason:
-                    reasons[prepared.reason] += 1
-                    # The id may name people, so the dead letter holds its place only.
-                    letters.append({"source": str(file), "reason": prepared.reason})
-                    continue
-                counts["dialogues_kept"] += 1
-                counts["messages_in_kept_dialogues"] += prepared.messages
-                for piece in prepared.pieces:
-                    counts["pieces"] += 1
-                    counts["turns"] += len(piece.turns)
-                    counts["images"] += len(piece.images)
-                    yield record_from_dialogue(piece)
+    def records() -> Iterator[dict[str, Any]]:
+        for file, dialogue in _read(files, tally):
+            prepared = prepare(dialogue, config.rules, words, pseudonyms)
+            for piece in tally.decide(file, dialogue, prepared):
+                yield record_from_dialogue(pictures.place(piece) if pictures else piece)
 
-    write_records(out / "dialogues.jsonl", pieces())
-    write_records(out / "dead_letter.jsonl", letters)
-    pages = _write_pages(config, out, [str(file.parent) for file in files])
+    write_records(out / "dialogues.jsonl", records())
+    write_records(out / "dead_letter.jsonl", tally.letters)
+    pages = _write_pages(config, out, images)
+    counts, reasons = tally.counts, tally.reasons
     assert counts["dialogues_in"] == counts["dialogues_kept"] + sum(reasons.values())
     summary = {
-        **dict(sorted(counts.items())),
+        **dict(sorted({**counts, **(pictures.counts if pictures else {})}.items())),
         "reasons": dict(sorted(reasons.items())),
         "pages": pages,
     }
@@ -122,7 +163,7 @@ def collect(out: Path, annotations: list[Path]) -> dict[str, Any]:
     path = out / "dialogues.jsonl"
     if not path.is_file():
         raise NotFoundError(f"{path} does not exist; prepare the chats first (--in)")
-    dialogues = list(read_jsonl(path))
+    dialogues = _stored(path)
     by_id = {dialogue.dialogue_id: dialogue for dialogue in dialogues}
     files = sorted(
         f for given in annotations for f in (given.glob("*.json") if given.is_dir() else [given])
@@ -130,13 +171,15 @@ def collect(out: Path, annotations: list[Path]) -> dict[str, Any]:
     if not files:
         raise NotFoundError("--annotations holds no .json file; save them from annotate.html")
     found = read_annotations(files, by_id)
-    kept = [d for d in adopt(dialogues, found) if d.queries]
+    adopted = adopt(dialogues, found)
+    kept = [dialogue for dialogue in adopted.dialogues if dialogue.queries]
     write_records(out / "annotated.jsonl", map(record_from_dialogue, kept))
     people = sorted({name for said in found.by_query.values() for name in said})
     summary: dict[str, Any] = {
         "annotators": people,
         "dialogues": len(kept),
         "queries": len(found.by_query),
+        "no_agreement": adopted.no_agreement,
         "left_out": dict(found.left_out),
     }
     try:
@@ -160,11 +203,16 @@ def _pseudonyms(config: ChatlogConfig) -> Pseudonyms | None:
     return Pseudonyms(key)
 
 
-def _write_pages(config: ChatlogConfig, out: Path, roots: list[str]) -> list[str]:
+def _stored(path: Path) -> list[Dialogue]:
+    """Prepared dialogues as they are written: their pictures are relative to the folder."""
+    return [dialogue_from_record(record) for _, record in read_json_lines(path)]
+
+
+def _write_pages(config: ChatlogConfig, out: Path, reader: ImageReader) -> list[str]:
     """Pages of at most `page_dialogues` dialogues each."""
-    dialogues = list(read_jsonl(out / "dialogues.jsonl"))
-    limits = config.images.model_copy(update={"roots": (*config.images.roots, *roots)})
-    images = ImageReader(limits=limits) if config.embed_images else None
+    path = out / "dialogues.jsonl"
+    images = reader if config.embed_images else None
+    dialogues = list(read_jsonl(path)) if images else _stored(path)
     names: list[str] = []
     for start in range(0, len(dialogues), config.page_dialogues):
         part = dialogues[start : start + config.page_dialogues]

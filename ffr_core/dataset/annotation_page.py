@@ -36,6 +36,15 @@ class Annotations:
     """Reason -> number of entries that could not be used."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """Dialogues with the queries that people gave them."""
+
+    dialogues: tuple[Dialogue, ...]
+    no_agreement: int
+    """Queries that are left out: people selected something, but no majority the same."""
+
+
 def build_page(
     dialogues: Sequence[Dialogue],
     queries: Mapping[str, Sequence[str]] | None = None,
@@ -66,41 +75,67 @@ def build_page(
 def read_annotations(paths: Iterable[Path], dialogues: Mapping[str, Dialogue]) -> Annotations:
     """Read saved files; entries that do not fit the dialogues are counted.
 
+    An entry that is there already (a file that was saved, continued and saved again) is counted as
+    `repeated`.
+
     Raises:
-        InputError: A file is not one that the page saved.
+        InputError: A file is not one that the page saved, or one name stands for two different
+            selections, of which nobody can say here which one is meant.
     """
     found: dict[Key, dict[str, Selection]] = {}
     left_out: dict[str, int] = {}
     for path in paths:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            annotator, entries = record["annotator"], record["annotations"]
-            parsed = [_entry(entry) for entry in entries]
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            annotator = _annotator(record["annotator"])
+            parsed = [_entry(entry) for entry in record["annotations"]]
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a file that the page saved: {error!r:.120}") from error
         for dialogue_id, query, selection in parsed:
             reason = _problem(dialogues.get(dialogue_id), selection)
+            if not reason:
+                said = found.setdefault((dialogue_id, query), {})
+                reason = "repeated" if annotator in said else ""
+                if said.setdefault(annotator, selection) != selection:
+                    raise InputError(
+                        f"{path}: {annotator!r:.60} answers the query {query!r:.60} of"
+                        f" {dialogue_id!r:.60} a second time and differently; keep the newer"
+                        " answer only, or give two people of one name different names"
+                    )
             if reason:
                 left_out[reason] = left_out.get(reason, 0) + 1
-            else:
-                found.setdefault((dialogue_id, query), {})[annotator] = selection
     return Annotations(by_query=found, left_out=left_out)
 
 
-def adopt(
-    dialogues: Sequence[Dialogue], annotations: Annotations, share: float = 0.5
-) -> list[Dialogue]:
-    """Dialogues with the queries that people gave them; the majority decides about the gold ids."""
+def adopt(dialogues: Sequence[Dialogue], annotations: Annotations, share: float = 0.5) -> Adopted:
+    """Give dialogues their queries; the majority decides about the gold ids.
+
+    A query is negative when the majority selected nothing. Where neither that nor any id has a
+    majority, people do not agree, and the query is left out and counted.
+
+    Example:
+        Two people select {1} and {2}: no agreement. Two of three select nothing: negative.
+    """
     queries: dict[str, list[Query]] = {}
+    no_agreement = 0
     for (dialogue_id, text), found in sorted(annotations.by_query.items()):
-        gold = majority(list(found.values()), share)
+        selections = list(found.values())
+        gold = majority(selections, share)
+        nothing = sum(not selection for selection in selections)
+        if not gold and nothing <= share * len(selections):
+            no_agreement += 1
+            continue
         queries.setdefault(dialogue_id, []).append(
             Query(query=text, relevance=gold, kind=_kind(gold))
         )
-    return [
-        replace(dialogue, queries=tuple(queries.get(dialogue.dialogue_id, ())))
-        for dialogue in dialogues
-    ]
+    adopted = (replace(d, queries=tuple(queries.get(d.dialogue_id, ()))) for d in dialogues)
+    return Adopted(dialogues=tuple(adopted), no_agreement=no_agreement)
+
+
+def _annotator(name: object) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"the annotator is {name!r:.60}, not a name")
+    return name.strip()
 
 
 def _entry(entry: Mapping[str, Any]) -> tuple[str, str, Selection]:

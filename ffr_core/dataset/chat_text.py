@@ -6,6 +6,7 @@ reading: profane words are removed, a sensitive message goes as a whole).
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from ffr_core.dataset.ranges import check_ranges
 from ffr_core.errors import NotFoundError
 
 Action = Literal["remove", "drop_turn", "drop_dialogue", "keep"]
@@ -68,6 +70,10 @@ class ChatRules:
     mask_identifiers: bool = True
     anonymise: bool = True
     """Pseudonyms for speakers, and for their names inside texts."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are out of range with ConfigError."""
+        check_ranges(self, min_images=(0, math.inf), max_turns=(1, math.inf))
 
 
 def clean_text(

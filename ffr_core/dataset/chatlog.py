@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ffr_core.dataset.chat_text import ChatRules, WordLists, clean_text
-from ffr_core.dataset.privacy import Pseudonyms, mask_identifiers, name_table, replace_names
+from ffr_core.dataset.names import NameTable, name_table, replace_names
+from ffr_core.dataset.privacy import Pseudonyms, mask_identifiers
 from ffr_core.types import Dialogue, Image, Turn
 
 
@@ -36,11 +37,16 @@ class Prepared:
 def prepare(
     dialogue: Dialogue, rules: ChatRules, words: WordLists, pseudonyms: Pseudonyms | None
 ) -> Prepared:
-    """Clean one dialogue; see the module text. `pseudonyms` may be None when nothing is masked."""
+    """Clean one dialogue; see the module text.
+
+    With `pseudonyms` the dialogue id becomes a code too: exports make it of the chat's name, which
+    holds people's names or numbers. The names of pictures are left to `ChatPictures`. None when
+    nothing is masked.
+    """
     counts: Counter[str] = Counter()
     if dialogue.fragments or dialogue.queries:
         counts["gold_labels"] = 1
-    table = name_table(dialogue.participants, pseudonyms) if pseudonyms else {}
+    table = name_table(dialogue.participants, pseudonyms) if pseudonyms else NameTable()
     kept: list[Turn] = []
     for turn in dialogue.turns:
         text, problem = clean_text(turn.text, rules, words, counts)
@@ -61,11 +67,12 @@ def prepare(
         return replace(dropped, reason="nothing_left")
     if sum(len(turn.images) for turn in merged) < rules.min_images:
         return replace(dropped, reason="too_few_images")
-    title = dialogue.title
-    if title and rules.anonymise and pseudonyms:
-        title = replace_names(title, table)[0]
+    dialogue_id, title = dialogue.dialogue_id, dialogue.title
+    if pseudonyms:
+        dialogue_id = pseudonyms.dialogue(dialogue_id)
+        title = _safe(title, rules, pseudonyms, table, counts)
     whole = Dialogue(
-        dialogue_id=dialogue.dialogue_id,
+        dialogue_id=dialogue_id,
         turns=renumber(merged),
         title=title,
         language=dialogue.language,
@@ -160,12 +167,12 @@ def _anonymous(
     turn: Turn,
     rules: ChatRules,
     pseudonyms: Pseudonyms | None,
-    table: dict[str, str],
+    table: NameTable,
     counts: Counter[str],
 ) -> Turn:
     if pseudonyms is None:
         return turn
-    speaker = table[turn.speaker] if rules.anonymise else turn.speaker
+    speaker = table.names[turn.speaker] if rules.anonymise else turn.speaker
     images = tuple(
         replace(
             image,
@@ -182,7 +189,7 @@ def _safe(
     text: str | None,
     rules: ChatRules,
     pseudonyms: Pseudonyms,
-    table: dict[str, str],
+    table: NameTable,
     counts: Counter[str],
 ) -> str | None:
     """A text with identifiers and names replaced."""

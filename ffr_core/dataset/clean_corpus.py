@@ -8,6 +8,7 @@ a row for each dialogue that passed); memory grows by a few numbers a dialogue.
 from __future__ import annotations
 
 import json
+import math
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from ffr_core.dataset.features import (
     mean_features,
 )
 from ffr_core.dataset.near_duplicates import near_duplicate_pairs, shingles
+from ffr_core.dataset.ranges import check_ranges
 from ffr_core.dataset.steps import read_records, write_json, write_records
 from ffr_core.dataset.stored import KeySets, StoredRows, StoredSets
 from ffr_core.dataset.triplets import Features
@@ -59,6 +61,16 @@ class CorpusRules:
     duplicate_threshold: float = 0.7
     """Jaccard index of shingles of a near-duplicate; above 1 keeps them all."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that are out of range with ConfigError."""
+        check_ranges(
+            self,
+            num_topics=(1, math.inf),
+            drift_deviations=(0, math.inf),
+            duplicate_threshold=(0, math.inf),
+            seed=(0, math.inf),
+        )
 
 
 def clean_corpus(

@@ -16,12 +16,14 @@ Shapes: T turns, K topics, D embedding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ffr_core.dataset.ranges import check_ranges
 from ffr_core.types import Dialogue, Turn
 
 if TYPE_CHECKING:
@@ -55,6 +57,16 @@ class CleaningRules:
     turn_pattern: Literal["start", "throughout"] = "throughout"
     """`start`: the first three turns are User1-User2-User1; `throughout`: two speakers who
     alternate to the end. Source: our reading."""
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds that are out of range with ConfigError."""
+        check_ranges(
+            self,
+            min_side=(0, math.inf),
+            max_aspect=(1, math.inf),
+            min_image_text=(-1, 1),
+            max_drift=(0, math.inf),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

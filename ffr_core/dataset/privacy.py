@@ -15,10 +15,8 @@ import hmac
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ffr_core.dataset.content_words import stop_words
 from ffr_core.errors import InputError
 
 _MIN_KEY_BYTES = 8
@@ -105,7 +103,8 @@ class Identifier:
     """Half-open range in the text."""
     end: int
     value: str
-    """Without separators, lower case: what the pseudonym depends on."""
+    """Without separators, lower case, a phone number without the country prefix of China or North
+    America: what the pseudonym depends on."""
 
 
 class Pseudonyms:
@@ -129,6 +128,14 @@ class Pseudonyms:
         """The pseudonym of a person, for example `Person-3fa2b81c`."""
         return f"Person-{self.code('speaker', name.strip())}"
 
+    def dialogue(self, dialogue_id: str) -> str:
+        """The pseudonym of a dialogue id, which exports make of a chat's name."""
+        return f"dialogue-{self.code('dialogue', dialogue_id, 16)}"
+
+    def image(self, content: str) -> str:
+        """The name of a picture by the hash of its content."""
+        return self.code("image", content, 16)
+
     def identifier(self, found: Identifier) -> str:
         """What stands in the place of an identifier, for example `[phone-3fa2b8]`."""
         return f"[{found.kind}-{self.code(found.kind, found.value, 6)}]"
@@ -141,7 +148,8 @@ def find_identifiers(text: str) -> list[Identifier]:
     for kind, pattern in _PATTERNS:
         for match in pattern.finditer(plain):
             start, end = match.span(match.lastindex or 0)
-            value = re.sub(r"[\s().-]", "", plain[start:end]).lower()
+            said = _national(plain[start:end]) if kind == "phone" else plain[start:end]
+            value = re.sub(r"[\s().-]", "", said).lower()
             taken = any(start < other.end and other.start < end for other in found)
             if not taken and _is_valid(kind, value):
                 found.append(Identifier(kind=kind, start=start, end=end, value=value))
@@ -155,33 +163,6 @@ def mask_identifiers(text: str, pseudonyms: Pseudonyms) -> tuple[str, Counter[st
         counts[found.kind] += 1
         text = text[: found.start] + pseudonyms.identifier(found) + text[found.end :]
     return text, counts
-
-
-def replace_names(text: str, names: Mapping[str, str]) -> tuple[str, int]:
-    """Replace people's names by pseudonyms; returns the text and the number of places.
-
-    Latin names match whole words in any case, but as they are written where they are also ordinary
-    words (Will, May) or have two letters; Chinese names match anywhere. The longest name wins.
-    Names of one character are left alone: they would hit ordinary words.
-    """
-    known = sorted((name for name in names if len(name) > 1), key=len, reverse=True)
-    if not known:
-        return text, 0
-    lowered = {name.lower(): names[name] for name in known}
-    pattern = re.compile("|".join(map(_name_pattern, known)))
-    return pattern.subn(lambda match: lowered[match[0].lower()], text)
-
-
-def name_table(speakers: Iterable[str], pseudonyms: Pseudonyms) -> dict[str, str]:
-    """Pseudonyms of speakers, and of the first name of those with several words."""
-    table: dict[str, str] = {}
-    for speaker in speakers:
-        table[speaker] = pseudonyms.speaker(speaker)
-    for speaker in list(table):
-        first = speaker.split()[0] if speaker.split() else ""
-        if len(first) > 1:
-            table.setdefault(first, table[speaker])
-    return table
 
 
 def luhn(digits: str) -> bool:
@@ -214,9 +195,12 @@ def _is_valid(kind: str, value: str) -> bool:
     return True
 
 
-def _name_pattern(name: str) -> str:
-    escaped = re.escape(name)
-    if not name.isascii():
-        return escaped
-    whole = rf"(?<!\w){escaped}(?!\w)"
-    return whole if len(name) < 3 or name.lower() in stop_words() else f"(?i:{whole})"
+def _national(phone: str) -> str:
+    """A number as it is dialled at home: without the country prefix of China or North America.
+
+    Example:
+        +86 138 0013 8000: 138 0013 8000; +86 10 6234 5678: 010 6234 5678; 1 415-555-2671:
+        415-555-2671.
+    """
+    phone = re.sub(r"^(?:(?:\+|00)86[ -]?(?=1[3-9])|\+1|1(?=[ .-]))", "", phone)
+    return re.sub(r"^\+86[ -]?0?", "0", phone)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from ffr_core.dataset.content_words import content_words
 from ffr_core.dataset.long_dialogue import Level, LongDialogue
+from ffr_core.dataset.ranges import check_ranges
 from ffr_core.types import Dialogue, Query, QueryKind, Selection
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ class QueryRules:
     margin: float = 0.02
     """Cosine by which a negative is farther than the dialogue's own tags."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that are out of range with ConfigError."""
+        numbers = ("multi_modal", "utterance_only", "image_only", "negative")
+        check_ranges(self, **dict.fromkeys(numbers, (0, math.inf)), margin=(0, 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

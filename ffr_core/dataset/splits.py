@@ -10,6 +10,7 @@ Source: Sec 6.1 and 6.2 (sizes and shares), as stated; pools before matching is 
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ import numpy as np
 from ffr_core.dataset.clustering import k_means
 from ffr_core.dataset.long_dialogue import LongDialogue
 from ffr_core.dataset.near_duplicates import near_duplicate_pairs, shingles
+from ffr_core.dataset.ranges import check_ranges
+from ffr_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,6 +52,25 @@ class SplitRules:
     duplicate_threshold: float = 0.7
     """Jaccard index of shingles from which two short dialogues stay together (our choice)."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that are out of range with ConfigError."""
+        check_ranges(
+            self,
+            num_validation=(0, math.inf),
+            sft_share=(0, 1),
+            boundary_test_share=(0, 1),
+            num_fem_test=(0, math.inf),
+            num_fem_clusters=(1, math.inf),
+            max_validation_share=(0, 1),
+            duplicate_threshold=(0, math.inf),
+            seed=(0, math.inf),
+        )
+        if self.boundary_test_share + self.max_validation_share >= 1:
+            raise ConfigError(
+                f"boundary_test_share {self.boundary_test_share} and max_validation_share"
+                f" {self.max_validation_share} leave nothing to train on; their sum must be below 1"
+            )
 
 
 def pool_shares(num_short: int, rules: SplitRules) -> dict[str, float]:

@@ -12,6 +12,7 @@ Shapes: N dialogues, K candidates, D embedding.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffr_core.dataset.nearest import cell_blocks, exact_blocks
+from ffr_core.dataset.ranges import check_ranges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,6 +65,20 @@ class MatchingRules:
     num_probes: int = 8
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse settings that are out of range with ConfigError."""
+        check_ranges(
+            self,
+            num_candidates=(1, math.inf),
+            num_matches=(1, math.inf),
+            text_weight=(0, math.inf),
+            image_weight=(0, math.inf),
+            exact_below=(0, math.inf),
+            cell_size=(1, math.inf),
+            num_probes=(1, math.inf),
+            seed=(0, math.inf),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matches:
@@ -73,8 +89,8 @@ class Matches:
     anchors: int
     """Dialogues that matching started from."""
     missing: Mapping[str, int]
-    """Of the four triplets an anchor may have, those that do not exist: `same_members` when the
-    triplet exists already, `no_partner` when no candidate is disjoint."""
+    """Of the `num_matches` squared triplets an anchor may have, those that do not exist:
+    `same_members` when the triplet exists already, `no_partner` when no candidate is disjoint."""
 
 
 def rank_candidates(features: Features, rules: MatchingRules) -> NDArray[np.int32]:

@@ -1,12 +1,15 @@
 import json
 
+import PIL.Image
 import pytest
 from dataset_parts import short
 from typer.testing import CliRunner
 
 from ffr_core.dataset.annotation_page import adopt, build_page, read_annotations
+from ffr_core.dataset.chat_text import ChatRules
 from ffr_core.dataset.steps import write_records
 from ffr_core.errors import InputError
+from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.records import read_jsonl, record_from_dialogue
 from ffr_core.types import QueryKind, Selection
 from jobs.prepare_chatlog import ChatlogConfig, collect, run
@@ -42,6 +45,92 @@ def test_chats_are_prepared_and_counted(chats):
     assert len(list(read_jsonl(out / "dialogues.jsonl"))) == 1
 
 
+def exported(folder, name="whatsapp-chat-with-anna-smith-49-170-1234567"):
+    """A chat as `ffrs import` writes it: the id and the folder of its pictures name people."""
+    place = folder / "images" / name
+    place.mkdir(parents=True)
+    for number, color in enumerate(("red", "blue", "red")):
+        PIL.Image.new("RGB", (32, 24), color).save(place / f"Anna Smith {number}.png")
+    images = [f"images/{name}/Anna Smith {i}.png" for i in range(3)]
+    images.append(f"images/{name}/gone.png")
+    turns = [
+        {
+            "turn_id": i,
+            "speaker": ("Anna Smith", "Bo")[i % 2],
+            "text": f"picture number {i}",
+            "images": [{"image_id": i, "uri": uri, "caption": None}],
+        }
+        for i, uri in enumerate(images)
+    ]
+    title = "WhatsApp Chat with Anna Smith +49 170 1234567"
+    chat = {"dialogue_id": name, "title": title, "turns": turns}
+    broken = {**chat, "turns": turns[1:]}
+    write_records(folder / "chats.jsonl", [chat, broken])
+
+
+@pytest.mark.parametrize("embed", [True, False])
+def test_no_id_title_or_picture_names_a_person(tmp_path, monkeypatch, embed):
+    monkeypatch.setenv("FFRS_ANONYMISE_KEY", "a very secret key")
+    (tmp_path / "in").mkdir()
+    exported(tmp_path / "in")
+    out = tmp_path / "out"
+    config = ChatlogConfig(input=(str(tmp_path / "in"),), out=str(out), embed_images=embed)
+    summary = run(config)
+    assert summary["images"] == 4
+    assert summary["images_copied"] == 3 and summary["images_unavailable"] == 1
+    (dialogue,) = read_jsonl(out / "dialogues.jsonl")
+    saved(out, "p", (dialogue.dialogue_id, "red", [], [0, 2]))
+    collect(out, [out / "p.json"])
+    written = [out.name, *(str(p.relative_to(out)) for p in out.rglob("*"))]
+    names = ("dialogues.jsonl", "annotate.html", "annotated.jsonl", "dead_letter.jsonl")
+    written += [(out / name).read_text() for name in names]
+    for private in ("anna", "smith", "1234567", "gone"):
+        assert not any(private in text.lower() for text in written), private
+    assert sum(summary["reasons"].values()) == 1
+    # The same picture has one name; each stands where the record says, seen from the folder.
+    (annotated,) = read_jsonl(out / "annotated.jsonl")
+    uris = [image.uri for image in annotated.images]
+    assert uris == [image.uri for image in dialogue.images]
+    assert uris[0] == uris[2] != uris[1] and uris[3] is None
+    assert ImageReader(limits=ImageLimits(roots=(str(out),))).open(uris[1]).size == (32, 24)
+    assert ("data:image/jpeg" in (out / "annotate.html").read_text()) is embed
+    files = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert run(config) == summary
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == files
+
+
+def test_only_what_is_kept_is_counted(chats):
+    """Two dialogues of 6 turns, each with a merged and a void one; the second has no images."""
+    texts = ["good morning", "see this", "and this 😀", "ok", "nice one", "bye now"]
+    speakers = ("Ann", "Bo", "Bo", "Ann", "Ann", "Bo")
+    kept = short("kept", texts, {1: [None], 2: [None]}, speakers)
+    write_records(
+        chats / "chats.jsonl",
+        map(record_from_dialogue, (kept, short("dropped", texts, {}, speakers))),
+    )
+    summary = run(ChatlogConfig(input=(str(chats / "chats.jsonl"),), out=str(chats / "out")))
+    assert summary["reasons"] == {"too_few_images": 1}
+    assert summary["merged"] == summary["turn_void"] == summary["emoji"] == 1
+    assert summary["messages_in_kept_dialogues"] == 6 == summary["turns"] + 2
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_second_dialogue_of_one_id_is_left_out(chats, masked):
+    bare = short("ann-and-bo", ["hello there", "good day"])
+    other = short("ann-and-bo", ["quite another", "chat of two"], {0: ["x"], 1: ["y"]})
+    write_records(chats / "chats.jsonl", map(record_from_dialogue, (bare, CHAT, other, CHAT)))
+    out = chats / "out"
+    rules = ChatRules(anonymise=masked, mask_identifiers=masked)
+    summary = run(ChatlogConfig(input=(str(chats / "chats.jsonl"),), out=str(out), rules=rules))
+    # The first is dropped for another reason, so the second is the first of its id.
+    assert summary["reasons"] == {"duplicate_id": 2, "too_few_images": 1}
+    assert summary["dialogues_in"] == 4 and summary["dialogues_kept"] == 1
+    (dialogue,) = read_jsonl(out / "dialogues.jsonl")
+    assert dialogue.turns[-1].text == "and this one"  # of CHAT
+    letters = [json.loads(line) for line in (out / "dead_letter.jsonl").read_text().splitlines()]
+    assert [letter["reason"] for letter in letters].count("duplicate_id") == 2
+
+
 def test_without_a_key_nothing_is_written(chats, monkeypatch):
     monkeypatch.delenv("FFRS_ANONYMISE_KEY")
     from typer import Typer
@@ -66,12 +155,12 @@ def test_nothing_typed_can_leave_the_pages_data():
     assert data["queries"]["ann-and-bo"] == ["where is </script>"]
 
 
-def saved(folder, name, *entries):
+def saved(folder, name, *entries, annotator=None):
     annotations = [
         {"dialogue_id": d, "query": q, "utt_ids": u, "img_ids": i} for d, q, u, i in entries
     ]
     (folder / f"{name}.json").write_text(
-        json.dumps({"set": "s", "annotator": name, "annotations": annotations})
+        json.dumps({"set": "s", "annotator": annotator or name, "annotations": annotations})
     )
 
 
@@ -96,6 +185,41 @@ def test_annotations_become_queries_with_agreement(tmp_path):
     )
 
 
+def test_where_people_disagree_there_is_no_negative(tmp_path):
+    write_records(tmp_path / "dialogues.jsonl", [record_from_dialogue(CHAT)])
+    saved(tmp_path, "p", ("ann-and-bo", "q", [1], []), ("ann-and-bo", "nothing", [], []))
+    saved(tmp_path, "r", ("ann-and-bo", "q", [2], []), ("ann-and-bo", "nothing", [], []))
+    summary = collect(tmp_path, [tmp_path / "p.json", tmp_path / "r.json"])
+    assert summary["queries"] == 2 and summary["no_agreement"] == 1
+    (dialogue,) = read_jsonl(tmp_path / "annotated.jsonl")
+    assert [(q.query, q.kind) for q in dialogue.queries] == [("nothing", QueryKind.NEGATIVE)]
+
+
+def test_one_name_has_one_answer(tmp_path):
+    write_records(tmp_path / "dialogues.jsonl", [record_from_dialogue(CHAT)])
+    one = ("ann-and-bo", "q", [1], [])
+    saved(tmp_path, "first", one, annotator="p")
+    # Continued and saved again: the answer is there twice, and one is new.
+    saved(tmp_path, "second", one, ("ann-and-bo", "more", [2], []), annotator="p")
+    summary = collect(tmp_path, [tmp_path / "first.json", tmp_path / "second.json"])
+    assert summary["left_out"] == {"repeated": 1} and summary["queries"] == 2
+    saved(tmp_path, "third", ("ann-and-bo", "q", [2], []), annotator="p")
+    with pytest.raises(InputError, match=r"third\.json: 'p' answers the query 'q'.* differently"):
+        collect(tmp_path, [tmp_path / "first.json", tmp_path / "third.json"])
+
+
+def test_a_majority_that_found_nothing_makes_a_negative(tmp_path):
+    write_records(tmp_path / "dialogues.jsonl", [record_from_dialogue(CHAT)])
+    filled = tmp_path / "filled"
+    filled.mkdir()
+    for name, ids in (("p", []), ("r", []), ("s", [1])):
+        saved(filled, name, ("ann-and-bo", "q", ids, []))
+    summary = collect(tmp_path, [filled])
+    assert (summary["queries"], summary["no_agreement"]) == (1, 0)
+    (dialogue,) = read_jsonl(tmp_path / "annotated.jsonl")
+    assert dialogue.queries[0].kind is QueryKind.NEGATIVE
+
+
 def test_one_person_alone_gives_no_agreement(tmp_path):
     write_records(tmp_path / "dialogues.jsonl", [record_from_dialogue(CHAT)])
     saved(tmp_path, "p", ("ann-and-bo", "q", [0], []))
@@ -107,4 +231,9 @@ def test_a_strange_file_is_refused(tmp_path):
     (tmp_path / "x.json").write_text('{"annotator": "p"}')
     with pytest.raises(InputError, match="not a file that the page saved"):
         read_annotations([tmp_path / "x.json"], {})
-    assert adopt([CHAT], read_annotations([], {}))[0].queries == ()
+    saved(tmp_path, "y", ("ann-and-bo", "q", [0], []), annotator=["p"])
+    with pytest.raises(InputError, match=r"y\.json is not .* not a name"):
+        read_annotations([tmp_path / "y.json"], {"ann-and-bo": CHAT})
+    with pytest.raises(InputError, match="not a file that the page saved"):
+        read_annotations([tmp_path / "nowhere.json"], {})
+    assert adopt([CHAT], read_annotations([], {})).dialogues[0].queries == ()

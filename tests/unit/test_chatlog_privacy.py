@@ -4,13 +4,13 @@ from hypothesis import strategies as st
 
 from ffr_core.dataset.chat_text import ChatRules, WordLists
 from ffr_core.dataset.chatlog import prepare
+from ffr_core.dataset.names import NameTable, name_table, replace_names
 from ffr_core.dataset.privacy import (
     Pseudonyms,
     find_identifiers,
     is_chinese_id,
     luhn,
     mask_identifiers,
-    replace_names,
 )
 from ffr_core.errors import InputError
 from ffr_core.types import Dialogue, Image, Turn
@@ -102,15 +102,82 @@ def test_pseudonyms_are_stable_and_keyed():
         Pseudonyms("short")
 
 
+@pytest.mark.parametrize(
+    "forms",
+    [
+        (
+            "13800138000",
+            "138 0013 8000",
+            "+86 138 0013 8000",
+            "+86-138-0013-8000",
+            "008613800138000",
+        ),
+        ("010-62345678", "(010) 62345678", "+86 10 6234 5678", "+86 010 6234 5678"),
+        ("415-555-2671", "(415) 555-2671", "+1 415-555-2671", "1 415.555.2671", "+14155552671"),
+        ("+44 20 7946 0958", "+442079460958"),
+    ],
+)
+def test_one_phone_number_has_one_pseudonym(forms):
+    masked = {mask_identifiers(f"call {form} now", KEY)[0] for form in forms}
+    assert len(masked) == 1 and "[phone-" in masked.pop()
+
+
+def test_different_phone_numbers_stay_different():
+    numbers = ("13800138000", "380-013-8000", "+44 138 0013 8000", "+1 380-013-8001")
+    assert len({mask_identifiers(number, KEY)[0] for number in numbers}) == len(numbers)
+
+
 def test_names_inside_texts():
-    table = {"Ann Lee": "P1", "Ann": "P1", "小明": "P2", "M": "P3"}
+    table = NameTable(names={"Ann Lee": "P1", "Ann": "P1", "小明": "P2", "M": "P3"})
     assert replace_names("ask ann lee or Ann, not Annabel; M too", table) == (
         "ask P1 or P1, not Annabel; M too",
         2,
     )
     assert replace_names("@小明你好", table) == ("@P2你好", 1)
     # A name that is an ordinary word too counts only as it is written.
-    assert replace_names("Will will come", {"Will": "P4"}) == ("P4 will come", 1)
+    will = NameTable(names={"Will": "P4"})
+    assert replace_names("Will will come", will) == ("P4 will come", 1)
+
+
+ANNA, MING = KEY.speaker("Anna Smith"), KEY.speaker("王小明")
+
+
+@pytest.mark.parametrize(
+    ("speaker", "text", "expected"),
+    [
+        ("Anna Smith", "anna smith and Smith", "P and P"),
+        ("Anna Smith", "SMITH's, 跟Smith说", "P's, 跟P说"),
+        ("Anna Smith", "a smith, Smithers, Blacksmith", "a smith, Smithers, Blacksmith"),
+        ("anna smith", "Smith", "P"),
+        ("Smith, Anna (Work)", "Smith, Anna", "P, P"),
+        ("José García Márquez", "JOSÉ, García or Márquez, not Garcías", "P, P or P, not Garcías"),
+        ("Tom From The Gym", "From the gym. The Gym", "From the gym. The P"),
+        ("Ming Li", "Li and Ming", "Li and P"),
+        ("王小明", "小明说", "P说"),
+        ("王 小明", "王小明和小明", "P和P"),
+        ("Alex 王小明", "alex、王小明、小明", "P、P、P"),
+        ("欧阳小明", "小明来了", "P来了"),
+        ("小明", "明天", "明天"),
+        ("不知道", "我也知道", "我也知道"),
+        # Turkish capitals match `i` in any case, but their lower case is another text.
+        ("Ali Veli", "ALİ", "P"),
+        ("+49 170 1234567", "+49", "+49"),
+    ],
+)
+def test_short_forms_of_a_name(speaker, text, expected):
+    found, _ = replace_names(text, name_table([speaker], KEY))
+    assert found == expected.replace("P", KEY.speaker(speaker))
+
+
+def test_everybody_keeps_one_pseudonym():
+    table = name_table(["王小明", "Anna Smith", "Smith"], KEY)
+    assert replace_names("小明 said hi to Anna", table) == (f"{MING} said hi to {ANNA}", 2)
+    # Somebody whose whole name it is comes before somebody whose surname it is.
+    assert replace_names("Smith", table)[0] == KEY.speaker("Smith")
+    assert replace_names("小明 said hi to Smith", name_table(["王小明", "Anna Smith"], KEY)) == (
+        f"{MING} said hi to {ANNA}",
+        2,
+    )
 
 
 def test_a_prepared_chat_holds_no_name_and_no_number():
@@ -126,11 +193,18 @@ def test_a_prepared_chat_holds_no_name_and_no_number():
         ),
         Turn(turn_id=1, speaker="Bo Chan", text="thanks Ann"),
     )
-    dialogue = Dialogue(dialogue_id="d", turns=turns, title="Ann Lee and Bo Chan")
+    dialogue = Dialogue(
+        dialogue_id="whatsapp-ann-lee-49-170-1234567",
+        turns=turns,
+        title="Ann Lee and Bo Chan, +1 415-555-2671",
+    )
     found = prepare(dialogue, ChatRules(), WordLists.load(), KEY)
     text = repr(found.pieces)
-    for private in ("Ann", "Bo", "Chan", "1380013", "Baker", "example.org"):
+    for private in ("Ann", "ann-lee", "Bo", "Chan", "1380013", "1234567", "2671", "Baker"):
         assert private not in text
+    assert "example.org" not in text
+    assert found.pieces[0].dialogue_id == KEY.dialogue(dialogue.dialogue_id)
     assert found.pieces[0].turns[0].speaker == KEY.speaker("Ann Lee")
-    assert found.counts["identifier_phone"] == found.counts["identifier_email"] == 1
-    assert found.counts["name"] == 3  # Bo, Ann in the caption, Ann
+    assert found.counts["identifier_phone"] == 2  # in a text and in the title
+    assert found.counts["identifier_email"] == 1
+    assert found.counts["name"] == 5  # Bo, Ann in the caption, Ann, two in the title

@@ -8,6 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 from ffr_core.dataset.clustering import k_means, unit
 from ffr_core.dataset.nearest import blocked_neighbors, exact_neighbors
 from ffr_core.dataset.triplets import Features, MatchingRules, match_triplets, multi_modal_score
+from jobs.dataset_steps import matching_counts
 
 
 def vectors(num, dim=16, seed=0, groups=0):
@@ -108,6 +109,18 @@ def test_triplets_are_disjoint_unique_and_counted(seed, num, num_keys):
         assert not any(keys[a] & keys[b] for a in triplet for b in triplet if a < b)
     assert len({frozenset(t) for t in triplets_of(found)}) == len(found.triplets_T3)
     assert len(found.triplets_T3) + sum(found.missing.values()) == 4 * num
+
+
+@pytest.mark.parametrize("num_matches", [1, 2, 3])
+def test_possible_triplets_are_those_kept_and_those_with_a_reason(num_matches):
+    rules = MatchingRules(num_matches=num_matches)
+    matches = [match_triplets(features(vectors(num)), rules) for num in (4, 30)]
+    pools = [
+        {"anchors": m.anchors, "triplets": triplets_of(m), "missing": m.missing} for m in matches
+    ]
+    counts = matching_counts(pools, num_matches, 10)
+    assert counts["possible"] == num_matches**2 * 34
+    assert counts["possible"] == counts["kept"] + sum(counts["reasons"].values())
 
 
 def test_the_image_similarity_decides_between_equal_texts():
