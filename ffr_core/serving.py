@@ -49,7 +49,7 @@ class ServeConfig(Config):
     search_timeout: float = Field(default=30.0, gt=0)
     """A search that takes longer ends with what it has."""
     write_timeout: float = Field(default=120.0, gt=0)
-    """Adding a dialogue that takes longer is answered with 503."""
+    """Adding a dialogue that takes longer is answered with 504."""
     max_ongoing: int = Field(default=32, ge=1)
     """Requests that one ingress works on; more are answered with 429."""
     retry_after: int = Field(default=2, ge=1)

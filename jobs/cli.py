@@ -113,7 +113,9 @@ def serve_command(
     profile: ProfileName = "laptop",
     home: Home = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65_535)
+    ] = 8000,
     keys: Annotated[Path | None, typer.Option(help="TOML file of hashed API keys.")] = None,
 ) -> None:
     """Start the HTTP service and the web page; Ctrl-C stops it."""
@@ -148,6 +150,7 @@ def reindex_command(
     tenant: Annotated[
         list[str] | None, typer.Option(help="Owner of dialogues; repeat for each.")
     ] = None,
+    keys: Annotated[Path | None, typer.Option(help="Keys file whose tenants are meant.")] = None,
     job: Annotated[
         Path | None, typer.Option(help="TOML of an index job whose worker pools are used.")
     ] = None,
@@ -155,7 +158,9 @@ def reindex_command(
     """Build the index again with a new profile's models beside the old one, then switch."""
     from jobs.reindex import read_job, reindex
 
-    done = reindex(profile, home, tuple(tenant or ("default",)), read_job(job))
+    done = reindex(profile, home, tenant or (), keys, read_job(job))
+    if done.unreadable:
+        print(f"images that cannot be read (dialogue kept): {done.unreadable}")
     print(
         f"{done.dialogues} dialogues in {done.seconds:.0f} s; collections {done.prefix!r} are"
         f" searched now, {done.before!r} stay for the old profile"

@@ -6,8 +6,9 @@ NEW names the same storage and the same Milvus as the profile in use, and anothe
 boundary model. Its dialogues are those of the current index, read from the storage; deleted ones
 stay deleted. On a server searches go on meanwhile; a Lite file can be open in one process only. A
 run that breaks off changes nothing, the same command goes on where it ended: what is done is
-skipped. Dialogues that change meanwhile are taken along in further passes. The old collections
-stay: the old profile still finds them.
+skipped. Dialogues that change meanwhile are taken along in further passes; pictures that cannot be
+read any more are left out of theirs, as the index job does. The old collections stay: the old
+profile still finds them.
 """
 
 from __future__ import annotations
@@ -17,27 +18,32 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ffr_core.config import read_toml
-from ffr_core.errors import BusyError, ConfigError, NotFoundError
+from ffr_core.errors import BusyError, ConfigError, NotFoundError, RecordError
 from ffr_core.index.collections import prefix_for, read_collections, switch_collections
-from ffr_core.parts import build_payloads
+from ffr_core.parts import build_image_reader, build_payloads
 from ffr_core.profile import Profile, data_home, load_profile
-from ffr_core.records import record_from_dialogue
+from ffr_core.records import content_hash, record_from_dialogue
 from ffr_core.storage import open_storage
 from ffr_core.types import Header
 from jobs.index_corpus import IndexJobConfig, with_models
 from jobs.index_corpus import run as run_index
 from jobs.index_models import Recipe, describe_models
+from jobs.index_rows import check_images
+from serve.auth import KeysFile
 from serve.runtime import ray_session
 
 if TYPE_CHECKING:
+    from ffr_core.images import ImageReader
     from ffr_core.index.milvus import MilvusIndex
+    from ffr_core.index.payload import PayloadStore
 
+T = TypeVar("T")
 FILE_DIALOGUES = 500
 PASSES = 5
 """Passes over what changed meanwhile before giving up."""
@@ -55,13 +61,16 @@ class Reindexed:
     deleted: int
     """Tombstones that were taken along."""
     passes: int
+    unreadable: int
+    """Images that this run could not read."""
     seconds: float
 
 
 def reindex(
     profile_name: str,
     home: str | Path | None = None,
-    tenants: Sequence[str] = ("default",),
+    tenants: Sequence[str] = (),
+    keys: str | Path | None = None,
     job: dict[str, Any] | None = None,
 ) -> Reindexed:
     """Build and switch; see the module text.
@@ -69,14 +78,18 @@ def reindex(
     Args:
         profile_name: The new profile.
         home: Data folder.
-        tenants: All whose dialogues the index holds.
+        tenants: All whose dialogues the index holds, beside `default` and those of the keys file.
+        keys: The service's keys file.
         job: Further fields of `IndexJobConfig`, such as the pools of a cluster.
 
     Raises:
-        ConfigError: Nothing to do, or dialogues cannot be indexed; nothing is switched then.
+        ConfigError: Nothing to do, a tenant was not named, or dialogues cannot be indexed; nothing
+            is switched then.
     """
+    entries = KeysFile.parse(read_toml(Path(keys)), str(keys)).keys if keys else ()
+    named = list(dict.fromkeys(["default", *tenants, *(entry.tenant for entry in entries)]))
     with ray_session():
-        return _reindex(profile_name, data_home(home), tenants, job or {})
+        return _reindex(profile_name, data_home(home), named, job or {})
 
 
 def _reindex(
@@ -89,37 +102,35 @@ def _reindex(
             f"an index of kind {profile.index.kind!r} lies in memory; add to it again"
         )
     storage = open_storage(profile.storage.uri, endpoint_url=profile.storage.s3_endpoint)
+    current = read_collections(storage).current
+    _check_all_named(profile, current, tenants)
     pools = IndexJobConfig.parse({"input": (), **job}, "the job of ffrs reindex")
     recipe = with_models(pools, describe_models, profile.model_dump())
-    prefix, current = prefix_for(recipe.text), read_collections(storage).current
+    prefix = prefix_for(recipe.text)
     if prefix == current:
         raise ConfigError(f"the collections {current!r} are searched already and fit this profile")
     work = folder / "reindex" / prefix
-    passes = 0
+    passes = unreadable = 0
     while differences := _differences(profile, recipe, current, prefix, tenants):
         passes += 1
         if passes > PASSES:
-            names = ", ".join(
-                repr(h.dialogue_id) for part in differences.values() for h in part[:3]
-            )
-            raise ConfigError(
-                f"dialogues such as {names} differ after {PASSES} passes, so nothing is switched;"
-                f" see {folder / 'runs' / 'reindex'} for those that cannot be indexed"
-            )
+            raise _endless(differences, folder / "runs" / "reindex")
         for tenant, headers in differences.items():
             _export(profile, tenant, headers, work)
             if any(work.iterdir()):
-                _index(profile_name, folder, tenant, prefix, work, job)
+                unreadable += _index(profile_name, folder, tenant, prefix, work, job)
             shutil.rmtree(work)
         _bury(profile, recipe, prefix, differences)
-    live, deleted = _count(profile, recipe, prefix, tenants)
+    _check_all_named(profile, current, tenants)  # again: a new tenant may have come meanwhile
+    made = [h for part in _headers(profile, recipe, prefix, tenants).values() for h in part]
     switch_collections(storage, recipe.encoder_fingerprint, prefix)
     return Reindexed(
         prefix=prefix,
         before=current,
-        dialogues=live,
-        deleted=deleted,
+        dialogues=sum(not header.deleted for header in made),
+        deleted=sum(header.deleted for header in made),
         passes=passes,
+        unreadable=unreadable,
         seconds=round(time.monotonic() - started, 1),
     )
 
@@ -132,9 +143,37 @@ def read_job(path: Path | None) -> dict[str, Any]:
     }
 
 
+def _check_all_named(profile: Profile, prefix: str, tenants: Sequence[str]) -> None:
+    """Refuse to hide the dialogues of tenants that nobody thought of."""
+    from ffr_core.index.milvus_connection import Connection
+    from ffr_core.operations.retention import unnamed_tenants
+    from ffr_core.operations.tables import Tables
+
+    token = os.environ.get(profile.index.token_env)
+    tables = Tables(_when_free(lambda: Connection(profile.index.uri, token)), (prefix,))
+    try:
+        unnamed = unnamed_tenants(tables, tenants)
+    finally:
+        tables.close()
+    if unnamed:
+        raise ConfigError(
+            f"tenants that hold dialogues and were not named: {unnamed}; nothing of theirs would be"
+            " found after the switch, so give --tenant for each, or --keys"
+        )
+
+
+def _endless(differences: dict[str, list[Header]], report: Path) -> ConfigError:
+    names = ", ".join(repr(h.dialogue_id) for part in differences.values() for h in part[:3])
+    return ConfigError(
+        f"dialogues such as {names} differ after {PASSES} passes, so nothing is switched;"
+        f" see {report} for those that cannot be indexed"
+    )
+
+
 def _index(
     profile_name: str, home: Path, tenant: str, prefix: str, work: Path, job: dict[str, Any]
-) -> None:
+) -> int:
+    """Run the index job; returns how many images it could not read."""
     values = {
         "input": (str(work),),
         "profile": profile_name,
@@ -144,7 +183,8 @@ def _index(
         "report": str(home / "runs" / "reindex"),
         **job,
     }
-    run_index(IndexJobConfig.parse(values, "ffrs reindex"))
+    unreadable: int = run_index(IndexJobConfig.parse(values, "ffrs reindex"))["bad_images"]
+    return unreadable
 
 
 def _differences(
@@ -152,23 +192,38 @@ def _differences(
 ) -> dict[str, list[Header]]:
     """Tenant -> headers of the old collections that the new ones lack or hold otherwise."""
     found: dict[str, list[Header]] = {}
-    source = _open(profile, recipe, old)
-    try:
-        headers = {tenant: list(source.scan_headers(tenant)) for tenant in tenants}
-    finally:
-        source.close()
-    target = _open(profile, recipe, new)
-    try:
-        for tenant in tenants:
-            there = {h.dialogue_id: (h.payload, h.deleted) for h in target.scan_headers(tenant)}
-            part = [
-                h for h in headers[tenant] if there.get(h.dialogue_id) != (h.payload, h.deleted)
-            ]
-            if part:
-                found[tenant] = part
-    finally:
-        target.close()
+    source = _headers(profile, recipe, old, tenants)
+    target = _headers(profile, recipe, new, tenants)
+    payloads, images = build_payloads(profile), build_image_reader(profile)
+    for tenant in tenants:
+        there = {header.dialogue_id: header for header in target[tenant]}
+        part = [
+            header
+            for header in source[tenant]
+            if not _is_same(payloads, images, tenant, header, there.get(header.dialogue_id))
+        ]
+        if part:
+            found[tenant] = part
     return found
+
+
+def _is_same(
+    payloads: PayloadStore, images: ImageReader, tenant: str, old: Header, new: Header | None
+) -> bool:
+    """Whether the new collections hold a dialogue as the index job stores it.
+
+    It hashes the content that it read, without the images that are gone: a stored dialogue whose
+    name is another one is read again and checked as the job does.
+    """
+    if new is None or new.deleted != old.deleted:
+        return False
+    if new.payload == old.payload:
+        return True
+    try:
+        dialogue, _ = check_images(payloads.get(tenant, old.payload), images)
+    except (NotFoundError, RecordError):  # it changed a moment ago, or the job refuses it
+        return False
+    return new.payload.endswith(f"/{content_hash(dialogue)}")
 
 
 def _export(profile: Profile, tenant: str, headers: Sequence[Header], work: Path) -> None:
@@ -184,7 +239,9 @@ def _export(profile: Profile, tenant: str, headers: Sequence[Header], work: Path
                 lines.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _records(payloads: Any, tenant: str, headers: Sequence[Header]) -> Iterator[dict[str, Any]]:
+def _records(
+    payloads: PayloadStore, tenant: str, headers: Sequence[Header]
+) -> Iterator[dict[str, Any]]:
     for header in headers:
         try:
             yield record_from_dialogue(payloads.get(tenant, header.payload))
@@ -205,31 +262,38 @@ def _bury(
         index.close()
 
 
-def _count(
+def _headers(
     profile: Profile, recipe: Recipe, prefix: str, tenants: Sequence[str]
-) -> tuple[int, int]:
+) -> dict[str, list[Header]]:
+    """Tenant -> headers, tombstones too."""
     index = _open(profile, recipe, prefix)
     try:
-        headers = [header for tenant in tenants for header in index.scan_headers(tenant)]
+        return {tenant: list(index.scan_headers(tenant)) for tenant in tenants}
     finally:
         index.close()
-    return sum(not h.deleted for h in headers), sum(h.deleted for h in headers)
 
 
 def _open(profile: Profile, recipe: Recipe, prefix: str) -> MilvusIndex:
-    """Collections by name; waits a little for a process that is just closing the Lite file."""
+    """Collections by name."""
     from ffr_core.index.milvus import MilvusIndex
 
+    return _when_free(
+        lambda: MilvusIndex(
+            profile.index.uri,
+            token=os.environ.get(profile.index.token_env),
+            encoder_fingerprint=recipe.encoder_fingerprint,
+            dim=recipe.dim,
+            prefix=prefix,
+        )
+    )
+
+
+def _when_free(connect: Callable[[], T]) -> T:
+    """Connect; waits a little for a process that is just closing the Lite file."""
     deadline = time.monotonic() + 30
     while True:
         try:
-            return MilvusIndex(
-                profile.index.uri,
-                token=os.environ.get(profile.index.token_env),
-                encoder_fingerprint=recipe.encoder_fingerprint,
-                dim=recipe.dim,
-                prefix=prefix,
-            )
+            return connect()
         except BusyError:
             if time.monotonic() > deadline:
                 raise

@@ -5,7 +5,9 @@ Plain ASGI, so that a large body is refused while it arrives and streams are not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -33,6 +35,8 @@ SECURITY_HEADERS = {
 }
 DRAIN_BYTES = 32_000_000
 """An oversized body up to this size is read to its end, so that the caller sees the answer."""
+DRAIN_SECONDS = 5.0
+"""How long that may take; a caller who announces a body and sends none is answered then."""
 
 
 def missing_key() -> Problem:
@@ -81,27 +85,31 @@ class Guard:
         headers = Headers(scope=scope)
         body = _Body(receive, self._rules.max_body(scope["path"]))
         outgoing = _Outgoing(send)
-        counted = scope["path"].startswith("/v1/")
-        if counted:
-            self._rules.load.ongoing += 1
         try:
-            self._check_caller(scope, headers)
-            self._check_load(counted)
-            self._check_key(scope, headers)
-            self._check_media_type(scope, headers)
-            await body.check_declared(headers)
-            await self._app(scope, body.receive, outgoing.send)
+            with self._counted(scope) as counted:
+                self._check_caller(scope, headers)
+                self._check_load(counted)
+                self._check_key(scope, headers)
+                self._check_media_type(scope, headers)
+                body.check_declared(headers)
+                await self._app(scope, body.receive, outgoing.send)
         except Exception as error:
             if outgoing.started:
                 log_failure(error)
                 raise ConnectionAbortedError("an answer broke off after it had begun") from None
             problem = problem_of(error, self._rules.retry_after)
-            if problem.status != 413:
-                await body.drain()
+            await body.drain()
             await problem.response()(scope, receive, outgoing.send)
+
+    @contextlib.contextmanager
+    def _counted(self, scope: Scope) -> Iterator[bool]:
+        """Count a request to the API as ongoing; yields whether it is one."""
+        counted = scope["path"].startswith("/v1/")
+        self._rules.load.ongoing += counted
+        try:
+            yield counted
         finally:
-            if counted:
-                self._rules.load.ongoing -= 1
+            self._rules.load.ongoing -= counted
 
     def _check_caller(self, scope: Scope, headers: Headers) -> None:
         host = (urlsplit("//" + headers.get("host", "")).hostname or "").lower()
@@ -149,16 +157,14 @@ class _Body:
 
     def __init__(self, receive: Receive, limit: int) -> None:
         self._receive, self._limit = receive, limit
-        self._seen, self._ended = 0, False
+        self._declared, self._seen, self._ended = 0, 0, False
 
-    async def check_declared(self, headers: Headers) -> None:
+    def check_declared(self, headers: Headers) -> None:
         """Refuse by Content-Length alone, before anything is read."""
         declared = headers.get("content-length", "0")
-        size = int(declared) if declared.isdigit() else 0
-        if size > self._limit:
-            if size <= DRAIN_BYTES:
-                await self.drain()
-            raise self._too_large(f"{size} bytes")
+        self._declared = int(declared) if declared.isdigit() else 0
+        if self._declared > self._limit:
+            raise self._too_large(f"{self._declared} bytes")
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -173,11 +179,15 @@ class _Body:
         return message
 
     async def drain(self) -> None:
-        """Read and forget the rest, up to DRAIN_BYTES."""
-        while not self._ended and self._seen <= DRAIN_BYTES:
-            message = await self._receive()
-            self._seen += len(message.get("body", b""))
-            self._ended = not message.get("more_body", False)
+        """Read and forget the rest, unless it is more than DRAIN_BYTES or takes too long."""
+        if self._declared > DRAIN_BYTES:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while not self._ended and self._seen <= DRAIN_BYTES:
+                    message = await self._receive()
+                    self._seen += len(message.get("body", b""))
+                    self._ended = not message.get("more_body", False)
 
     def _too_large(self, found: str) -> Problem:
         return Problem(413, f"the body has {found}, at most {self._limit} are allowed; send less")

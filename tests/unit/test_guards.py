@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI, Request
 
 from ffr_core.errors import BusyError, ForbiddenError, LimitError, NotFoundError, RecordError
+from serve import guards
 from serve.auth import LOCAL
 from serve.guards import POLICY, Guard, GuardRules, Load
 from serve.problems import DeletedError, Problem, install_handlers, problem_of
@@ -162,6 +163,37 @@ def test_too_many_requests_are_turned_away_at_once():
     assert code(third) == (429, "overloaded")
     assert third.headers["retry-after"] == "7"
     assert others == [200, 200]
+
+
+@pytest.mark.parametrize(("method", "size", "status"), [("POST", 10, 401), ("GET", 2000, 413)])
+def test_a_refused_body_that_never_comes_takes_no_place(monkeypatch, method, size, status):
+    monkeypatch.setattr(guards, "DRAIN_SECONDS", 0.5)
+    app = make_app(open_access=False, authenticate=lambda headers: None)
+    app.state.hold.set()
+
+    async def never():
+        await asyncio.Event().wait()
+        yield b""
+
+    async def crowd():
+        transport = httpx.ASGITransport(app=app)
+        headers = {"content-length": str(size)}
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            silent = [
+                asyncio.create_task(
+                    http.request(method, "/v1/echo", content=never(), headers=headers)
+                )
+                for _ in range(2)
+            ]
+            await asyncio.sleep(0.05)
+            third = await http.get("/v1/waits")
+            assert not any(task.done() for task in silent)
+            async with asyncio.timeout(5):
+                return third, [answer.status_code for answer in await asyncio.gather(*silent)]
+
+    third, others = asyncio.run(crowd())
+    assert third.status_code == 200
+    assert others == [status, status]
 
 
 def test_a_stopping_service_takes_nothing_new():

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from ffr_core.errors import BusyError, ConfigError, ForbiddenError
+from jobs.cli import app
 from serve.app import build, check_address, find_keys
 from serve.runtime import check_port, free_port
 
@@ -93,3 +95,10 @@ def test_a_port_in_use_is_refused():
         taken.listen()
         with pytest.raises(BusyError, match=str(port)):
             check_port("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("port", ["70000", "-1"])
+def test_a_port_that_does_not_exist_is_a_wrong_option(port):
+    done = CliRunner().invoke(app, ["serve", "--port", port])
+    assert done.exit_code == 2
+    assert "Invalid value for '--port'" in done.stderr

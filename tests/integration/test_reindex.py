@@ -1,0 +1,98 @@
+"""What `ffrs reindex` takes along: all tenants, and dialogues whose pictures are gone."""
+
+import PIL.Image
+import pytest
+from typer.testing import CliRunner
+
+import jobs.reindex as reindexing
+from ffr_core.parts import open_system
+from ffr_core.profile import load_profile, remember_root
+from ffr_core.storage import open_storage
+from ffr_core.types import Dialogue, Image, Turn
+from jobs.cli import app
+
+OLD = '[encoder]\nkind = "hashing"\n[index]\nkind = "milvus"\nuri = "{home}/i.db"\n'
+NEW = f'fragment_vector = "encode"\n{OLD}'
+
+
+@pytest.fixture
+def profiles(tmp_path):
+    """Paths of the old and the new profile."""
+    for name, text in (("old", OLD), ("new", NEW)):
+        (tmp_path / f"{name}.toml").write_text(text)
+    return str(tmp_path / "old.toml"), str(tmp_path / "new.toml")
+
+
+def dialogue(*uris):
+    """One turn with pictures."""
+    images = tuple(Image(image_id=i, uri=str(uri)) for i, uri in enumerate(uris))
+    turn = Turn(turn_id=0, speaker="Ana", text="the lamp is green", images=images)
+    return Dialogue(dialogue_id="lamp", turns=(turn,))
+
+
+def reindex(profile, home, *options):
+    """Run the command."""
+    command = ["reindex", "--profile", profile, "--home", str(home), *map(str, options)]
+    return CliRunner().invoke(app, command)
+
+
+def switched(profile, home):
+    """Whether a reindex came to its end."""
+    return open_storage(load_profile(profile, home).storage.uri).exists("serving/collections.json")
+
+
+def test_no_tenant_is_left_behind(ray_cluster, tmp_path, profiles):
+    old, new = profiles
+    home, keys = tmp_path / "home", tmp_path / "keys.toml"
+    tenants = ("default", "acme", "zeta")
+    with open_system(old, home) as system:
+        for tenant in tenants:
+            system.add(dialogue(), tenant)
+    refused = reindex(new, home, "--tenant", "acme")
+    assert refused.exit_code == 2
+    assert "not named: 1;" in refused.stderr
+    assert "--keys" in refused.stderr
+    assert not (home / "runs" / "reindex").exists()
+    assert not switched(new, home)
+    keys.write_text(f'[[keys]]\ntenant = "zeta"\nscopes = ["search"]\nsha256 = "{"0" * 64}"\n')
+    done = reindex(new, home, "--tenant", "acme", "--keys", keys)
+    assert done.exit_code == 0, done.stderr
+    assert "3 dialogues" in done.stdout
+    with open_system(new, home) as system:
+        for tenant in tenants:
+            assert len(system.search("the lamp is green", tenant=tenant)) == 1
+
+
+def test_a_tenant_that_comes_while_it_runs_is_not_left_behind(
+    ray_cluster, tmp_path, profiles, monkeypatch
+):
+    old, new = profiles
+
+    def come(*_):
+        with open_system(old, tmp_path) as system:
+            system.add(dialogue(), "late")
+        return {}
+
+    monkeypatch.setattr(reindexing, "_differences", come)
+    refused = reindex(new, tmp_path)
+    assert refused.exit_code == 2
+    assert "not named: 1;" in refused.stderr
+    assert not switched(new, tmp_path)
+
+
+def test_a_picture_that_is_gone_does_not_keep_it_from_ending(ray_cluster, tmp_path, profiles):
+    old, new = profiles
+    home, kept, gone = tmp_path / "home", tmp_path / "kept.png", tmp_path / "gone.png"
+    remember_root(home, str(tmp_path))
+    for path in (kept, gone):
+        PIL.Image.new("RGB", (8, 8)).save(path)
+    with open_system(old, home) as system:
+        system.add(dialogue(kept, gone))
+    gone.unlink()
+    done = reindex(new, home)
+    assert done.exit_code == 0, done.stderr
+    assert "images that cannot be read (dialogue kept): 1\n" in done.stdout
+    assert switched(new, home)
+    with open_system(new, home) as system:
+        assert len(system.search("the lamp is green")) == 1
+        assert [image.uri for image in system.get("lamp").images] == [str(kept), None]
