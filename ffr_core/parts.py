@@ -55,13 +55,26 @@ def _fem_encoder(config: EncoderConfig, s3_endpoint: str | None) -> Encoder:
     from ffr_core.embedding.fem import FemEncoder, FemTemplate
 
     assert config.path is not None
+    reader = ImageReader(limits=ImageLimits(roots=config.image_roots), s3_endpoint=s3_endpoint)
+    template = FemTemplate(query_instruction=config.query_instruction, max_tokens=config.max_tokens)
+    if config.engine == "vllm":
+        from ffr_core.embedding.fem_vllm import VllmFemEncoder
+
+        return VllmFemEncoder(
+            config.path,
+            reader.open,
+            adapter=config.adapter,
+            template=template,
+            dtype=config.dtype,
+            max_pixels=config.max_pixels,
+            gpu_memory_utilization=config.gpu_memory_utilization,
+        )
     return FemEncoder(
         config.path,
-        ImageReader(limits=ImageLimits(roots=config.image_roots), s3_endpoint=s3_endpoint).open,
+        reader.open,
         adapter=config.adapter,
-        template=FemTemplate(
-            query_instruction=config.query_instruction, max_tokens=config.max_tokens
-        ),
+        template=template,
+        dtype=config.dtype,
         device=config.device,
         max_pixels=config.max_pixels,
     )

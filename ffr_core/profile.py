@@ -44,8 +44,14 @@ class EncoderConfig(Config):
     """`e5` with `adapter_side = "queries"`: share of the adapted vector in a query."""
     path: str | None = None
     """`fem`: the base model, a folder or hub id."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """`fem`: what runs it; both give the same vectors."""
     device: str = "cpu"
-    """`fem`: a torch device."""
+    """`fem` in transformers: a torch device."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`fem`: precision; `auto` as the weights are stored."""
+    gpu_memory_utilization: float = Field(default=0.2, gt=0, lt=1)
+    """`fem` in vLLM: share of the GPU's memory."""
     max_tokens: int = Field(default=2048, ge=8)
     """`fem`: longer passages are cut."""
     max_pixels: int | None = None
@@ -61,6 +67,8 @@ class EncoderConfig(Config):
             raise ValueError(f"encoder.kind {self.kind!r} takes no adapter; use `e5` or `fem`")
         if (self.kind == "fem") != (self.path is not None):
             raise ValueError("encoder.path and encoder.kind = 'fem' go together")
+        if self.engine == "vllm" and self.kind != "fem":
+            raise ValueError(f"encoder.kind {self.kind!r} does not run in vllm; only `fem` does")
         return self
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ffr_core.engine.inputs import EncodedPrompt, PromptEncoder
+    from ffr_core.engine.inputs import EncodedPrompt, PromptEncoder, RenderedPrompt
 
 POOL_TOKEN = "<|endoftext|>"
 
@@ -51,34 +51,54 @@ class FemInputs:
 
     def query(self, text: str) -> EncodedPrompt:
         """Inputs of a query."""
-        return self._encode(self._template.query_instruction, text, ())
+        return self._encoder.expand(self.render_query(text))
 
     def passage(self, passage: Passage) -> EncodedPrompt:
         """Inputs of a passage: its pictures, then its text; the end of a long text is cut."""
-        return self._encode(self._template.passage_instruction, passage.text, passage.images)
+        return self._encoder.expand(self.render_passage(passage))
 
-    def _encode(self, instruction: str, text: str, images: tuple[Image, ...]) -> EncodedPrompt:
+    def render_query(self, text: str) -> RenderedPrompt:
+        """As `query`, before image placeholders are expanded."""
+        return self._render(self._template.query_instruction, text, ())
+
+    def render_passage(self, passage: Passage) -> RenderedPrompt:
+        """As `passage`, before image placeholders are expanded."""
+        return self._render(self._template.passage_instruction, passage.text, passage.images)
+
+    def _render(self, instruction: str, text: str, images: tuple[Image, ...]) -> RenderedPrompt:
         tokenizer, limit = self._encoder.tokenizer, self._template.max_tokens
         # Cut long texts before the tokenizer sees them.
         prompt = self._prompt(instruction, text[: limit * 24], images)
-        while len(prompt.input_ids) >= limit and text:
+        while (size := self._encoder.num_tokens(prompt)) >= limit and text:
             ids = tokenizer(text[: limit * 24], add_special_tokens=False)["input_ids"]
-            kept = len(ids) - (len(prompt.input_ids) + 1 - limit)
+            kept = len(ids) - (size + 1 - limit)
             text = tokenizer.decode(ids[: max(0, min(kept, len(ids) - 1))])
             prompt = self._prompt(instruction, text, images)
-        return replace(
-            prompt,
-            input_ids=[*prompt.input_ids, self._pool_id],
-            mm_token_type_ids=[*prompt.mm_token_type_ids, 0],
-        )
+        return replace(prompt, input_ids=[*prompt.input_ids, self._pool_id])
 
-    def _prompt(self, instruction: str, text: str, images: tuple[Image, ...]) -> EncodedPrompt:
-        return self._encoder.encode(
+    def _prompt(self, instruction: str, text: str, images: tuple[Image, ...]) -> RenderedPrompt:
+        return self._encoder.render(
             [
                 Message(role="system", parts=(instruction,)),
                 Message(role="user", parts=(*images, escape(text))),
             ]
         )
+
+
+def fem_fingerprint(
+    path: str | Path,
+    adapter: str | Path | None,
+    dtype: str,
+    encoder: PromptEncoder,
+    template: FemTemplate,
+) -> str:
+    """Everything that changes the vectors; whoever computes them."""
+    from ffr_core.engine.loading import model_fingerprint
+
+    weights = model_fingerprint(path)
+    if adapter is not None:
+        weights += f":fem-{adapter_hash(Path(adapter))}"
+    return f"fem:{weights}:{dtype}:{encoder.settings}:{template}"
 
 
 def last_token_vectors(model: Any, prompts: Sequence[EncodedPrompt], pad_id: int) -> Tensor:
@@ -144,7 +164,7 @@ class FemEncoder:
             batch_tokens: Tokens of one forward pass.
         """
         from ffr_core.engine.inputs import PromptEncoder
-        from ffr_core.engine.loading import load_model, load_processor, model_fingerprint
+        from ffr_core.engine.loading import load_model, load_processor
 
         template = template or FemTemplate()
         encoder = PromptEncoder(load_processor(path), images, max_pixels, max_images)
@@ -153,15 +173,13 @@ class FemEncoder:
         self._dim = int(self._model.get_input_embeddings().embedding_dim)
         self._pad_id = int(encoder.tokenizer.pad_token_id)
         self._max_tokens, self._batch_tokens = template.max_tokens, batch_tokens
-        weights = model_fingerprint(path)
         if adapter is not None:
             from peft import PeftModel
 
-            weights += f":fem-{adapter_hash(Path(adapter))}"
             self._model = PeftModel.from_pretrained(
                 self._model, str(adapter), adapter_name="fem"
             ).eval()
-        self._fingerprint = f"fem:{weights}:{dtype}:{encoder.settings}:{template}"
+        self._fingerprint = fem_fingerprint(path, adapter, dtype, encoder, template)
         self._tokens_read = 0
 
     @property

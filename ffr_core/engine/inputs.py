@@ -124,9 +124,17 @@ class PromptEncoder:
         Raises:
             InputError: A picture cannot be read (or what `images` raises).
         """
+        return self.expand(self.render(messages), answer)
+
+    def num_tokens(self, prompt: RenderedPrompt) -> int:
+        """Length of a prompt with its image placeholders expanded."""
+        sizes = [self.picture(image, prompt.max_pixels).size for image in prompt.images]
+        return len(prompt.input_ids) + sum(w * h // self._factor**2 - 1 for w, h in sizes)
+
+    def expand(self, prompt: RenderedPrompt, answer: str | None = None) -> EncodedPrompt:
+        """As `encode`, of a rendered prompt."""
         import torch
 
-        prompt = self.render(messages)
         read = [self._read_patches(image, prompt.max_pixels) for image in prompt.images]
         lengths = iter([int(grid.prod()) // self._merge**2 for _, grid in read])
         ids: list[int] = []

@@ -21,7 +21,7 @@ from ffr_core.engine import vllm_owner
 from ffr_core.engine.inputs import PromptEncoder, banned_token_ids
 from ffr_core.engine.loading import load_processor, model_fingerprint
 from ffr_core.engine.probe import adapter_strength, check_probe, probe_request
-from ffr_core.errors import FfrError, InputError, NotFoundError
+from ffr_core.errors import ConfigError, FfrError, InputError, NotFoundError
 from ffr_core.generation import Completion, GenerationRequest
 
 if TYPE_CHECKING:
@@ -33,6 +33,29 @@ CPU_SETTINGS = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
 """Environment of CPU engines unless set already: 1 GiB of cache, cores shared with others."""
+
+
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Bounds on an adapter's rank that vLLM knows."""
+
+
+def vllm_rank(rank: int) -> int:
+    """The smallest bound of vLLM that adapters of a rank fit into.
+
+    Raises:
+        ConfigError: vLLM serves no such rank.
+    """
+    if rank > VLLM_RANKS[-1]:
+        raise ConfigError(f"vLLM serves adapters up to rank {VLLM_RANKS[-1]}, not of rank {rank}")
+    return next(bound for bound in VLLM_RANKS if bound >= rank)
+
+
+def prepare_environment(on_cpu: bool) -> None:
+    """Settings that vLLM reads when it is imported, unless they are set already."""
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    for key, value in CPU_SETTINGS.items() if on_cpu else ():
+        os.environ.setdefault(key, value)
 
 
 class AsyncVllmEngine:
@@ -77,10 +100,7 @@ class AsyncVllmEngine:
         import torch
 
         on_cpu = not torch.cuda.is_available()
-        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        for key, value in CPU_SETTINGS.items() if on_cpu else ():
-            os.environ.setdefault(key, value)
+        prepare_environment(on_cpu)
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
