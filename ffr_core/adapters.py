@@ -45,14 +45,6 @@ class LoraSettings(Config):
     """Dropout before the update; 0 makes N workers equal to one (our reading: not stated)."""
 
 
-def adapter_rank(folder: str | Path) -> int:
-    """Rank of the adapter in a PEFT folder; NotFoundError when it is none."""
-    path = Path(folder) / _CONFIG
-    if not path.is_file():
-        raise NotFoundError(f"there is no {path}; give the folder of a PEFT adapter")
-    return int(json.loads(path.read_text("utf-8"))["r"])
-
-
 def attach(model: PreTrainedModel, settings: LoraSettings, name: str = "default") -> PeftModel:
     """Freeze a model and add a fresh adapter to its language half; the output stays as it was.
 

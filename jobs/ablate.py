@@ -52,6 +52,8 @@ class AblationConfig(Config):
     """TOML file of `jobs.train_grpo`, relative to this file."""
     sft: str | None = None
     """TOML file of `jobs.train_sft`; rows with `sft_share` need it."""
+    sft_changes: dict[str, Any] = Field(default_factory=dict)
+    """Changes of that file, table by table."""
     difficulty: str | None = None
     """TOML file of `jobs.score_difficulty`; rows with `sft_share` and a curriculum need it."""
     train: tuple[str, ...] = ()
@@ -131,7 +133,7 @@ def _cold_start(config: AblationConfig, row: AblationRow, folder: Path) -> dict[
     out = Path(config.out) / f"share-{row.sft_share:g}"
     sft_file, rft_file = split_corpora(config.train, row.sft_share, out)
     roots = sorted({str(Path(path).resolve().parent) for path in config.train})
-    values = read_toml(folder / config.sft)
+    values = merge(read_toml(folder / config.sft), config.sft_changes)
     values["train"], values["image_roots"] = [str(sft_file)], roots
     values["image_roots"] += [str(Path(p).resolve().parent) for p in values.get("evaluation", [])]
     values["launch"] |= {"name": "sft", "storage_path": str(out)}

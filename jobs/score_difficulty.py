@@ -42,7 +42,7 @@ def run(config: DifficultyConfig) -> dict[str, Any]:
     started = time.monotonic()
     config = resolve_paths(config)
     samples = load_samples(config.data.train, config.data.sft_share)
-    scores = ScoreFile(Path(config.out), config)
+    scores = ScoreFile(Path(config.out), config, samples)
     rows = pending_rows(samples, scores.done)
     if rows:
         stream = _with_ray(rows, config) if config.engine.actors else _here(rows, config)

@@ -71,7 +71,7 @@ def table_of(config: FemConfig, results: list[LaunchResult]) -> Path:
 def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
     """What every worker runs: load, go on from the latest checkpoint, train, validate, save."""
     from jobs.fem.loop import Loop, prepare
-    from jobs.training.checkpoints import Cursor, load_state, provenance, seed_everything
+    from jobs.training.checkpoints import load_state, provenance, seed_everything
     from jobs.training.logs import RunLog
     from jobs.training.optimization import build_optimizer
 
@@ -80,7 +80,7 @@ def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
     state = prepare(config, session)
     module = state.backbone.module
     optimizer, scheduler = build_optimizer(module.parameters(), config.optimizer, config.num_steps)
-    cursor = Cursor()
+    cursor = None
     with session.checkpoint() as folder:
         if folder is not None:
             check_same_run(values, folder, FREE_KEYS)
@@ -92,7 +92,8 @@ def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
                 rank=session.rank,
                 data_hash=state.data_hash,
             )
-    log = RunLog(session.folder, cursor.step) if session.rank == 0 else None
+    place = -1 if cursor is None else cursor.step
+    log = RunLog(session.folder, place) if session.rank == 0 else None
     source = provenance(values, state.data_hash)
     if log is not None:
         source.write(session.folder)

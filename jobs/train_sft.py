@@ -65,9 +65,10 @@ def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
                 scheduler=scheduler,
                 rank=session.rank,
                 data_hash=state.data_hash,
+                model=state.fingerprint,
             )
     log = RunLog(session.folder, cursor.step) if session.rank == 0 else None
-    source = provenance(values, state.data_hash)
+    source = provenance(values, state.data_hash, state.fingerprint)
     if log is not None:
         source.write(session.folder)
     loop = Loop(state, steps, optimizer, scheduler, log, source)

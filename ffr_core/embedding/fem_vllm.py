@@ -55,7 +55,7 @@ class VllmFemEncoder:
         """
         import torch
 
-        from ffr_core.engine.vllm import prepare_environment, vllm_rank
+        from ffr_core.engine.vllm import adapter_rank, prepare_environment, vllm_rank
 
         on_cpu = not torch.cuda.is_available()
         prepare_environment(on_cpu)
@@ -73,8 +73,6 @@ class VllmFemEncoder:
         self._lora: Any = None
         if adapter is not None:
             from vllm.lora.request import LoRARequest
-
-            from ffr_core.adapters import adapter_rank
 
             options |= {"enable_lora": True, "max_lora_rank": vllm_rank(adapter_rank(adapter))}
             self._lora = LoRARequest("fem", 1, str(Path(adapter).resolve()))

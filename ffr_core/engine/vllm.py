@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import math
 import os
 import threading
@@ -37,6 +38,14 @@ CPU_SETTINGS = {
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Bounds on an adapter's rank that vLLM knows."""
+
+
+def adapter_rank(folder: str | Path) -> int:
+    """Rank of the adapter in a PEFT folder; NotFoundError when it is none."""
+    path = Path(folder) / "adapter_config.json"
+    if not path.is_file():
+        raise NotFoundError(f"there is no {path}; give the folder of a PEFT adapter")
+    return int(json.loads(path.read_text("utf-8"))["r"])
 
 
 def vllm_rank(rank: int) -> int:

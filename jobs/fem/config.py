@@ -67,9 +67,10 @@ class LossConfig(Config):
     intra_weight: float = Field(default=0.5, ge=0)
     """lambda; 0 is the ablation *inter only*."""
     dims: tuple[int, ...] = ()
-    """Matryoshka: dimensions trained beside the full one."""
+    """Matryoshka: dimensions trained beside the full one (`trained_side = "both"`)."""
     anchor_weight: float = Field(default=0.0, ge=0)
-    """Times 1 - cosine between a query before and after training: keeps what the encoder knows."""
+    """Times 1 - cosine between a query before and after training: keeps what the encoder knows
+    (`trained_side = "queries"`)."""
 
 
 class StepConfig(Config):
@@ -77,11 +78,12 @@ class StepConfig(Config):
 
     queries: int = Field(default=32, ge=1)
     views: tuple[View, ...] = ("window",)
-    """What stands for a fragment: a turn, a window of turns around it, the whole fragment."""
+    """What stands for a fragment: a turn, a window of turns around it, the whole fragment. With
+    `trained_side = "queries"` it is always the turns."""
     siblings: int = Field(default=1, ge=0)
     """Mined hard negatives from other fragments of the same dialogue, a query and view."""
     others: int = Field(default=1, ge=0)
-    """Mined hard negatives from other dialogues."""
+    """Mined hard negatives from other dialogues, a query and view."""
     pairs: int = Field(default=16, ge=0)
     """Question-answer pairs."""
     positive_depth: int = Field(default=3, ge=1)
@@ -122,6 +124,32 @@ class FemConfig(Config):
     cached_gradients: bool = False
     """Embed twice, so that memory does not grow with the rows of a step."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _check_options(self) -> FemConfig:
+        """No option is left without effect."""
+        queries_only = self.model.trained_side == "queries"
+        checks = (
+            (
+                queries_only and self.loss.dims,
+                "loss.dims works with model.trained_side = 'both' only",
+            ),
+            (
+                not queries_only and self.loss.anchor_weight,
+                "loss.anchor_weight works with model.trained_side = 'queries' only",
+            ),
+            (
+                queries_only and "fragment" in self.step.views,
+                "step.views cannot hold 'fragment' with model.trained_side = 'queries'",
+            ),
+            (
+                self.model.kind == "e5" and self.lora.dropout,
+                "lora.dropout works with model.kind = 'qwen2vl' only",
+            ),
+        )
+        if found := [reason for refused, reason in checks if refused]:
+            raise ValueError("; ".join(found))
+        return self
 
     def runs(self) -> list[FemConfig]:
         """This run, or one for each combination of the sweep."""

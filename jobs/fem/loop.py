@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -29,7 +30,14 @@ from jobs.fem.pairs import (
     split_dialogues,
 )
 from jobs.fem.steps import Source, StepShape
-from jobs.training.checkpoints import Cursor, Provenance, data_hash, random_state, save_state
+from jobs.training.checkpoints import (
+    Cursor,
+    Provenance,
+    data_hash,
+    random_state,
+    record_text,
+    save_state,
+)
 from jobs.training.distributed import (
     all_reduce_gradients,
     broadcast_parameters,
@@ -100,7 +108,7 @@ def prepare(config: FemConfig, session: Session) -> Run:
     backbone = build_backbone(config, session.device)
     broadcast_parameters([p for p in backbone.module.parameters() if p.requires_grad])
     unit = unit_of(config)
-    sources, counts = [], dict[str, int]()
+    sources, counts, records = [], dict[str, int](), list[str]()
     held: list[tuple[Literal["validation", "held_out"], Corpus]] = []
     names = set_names([*(part.path for part in config.data), *config.held_out])
     for part in config.data:
@@ -114,18 +122,17 @@ def prepare(config: FemConfig, session: Session) -> Run:
             counts[reason] = counts.get(reason, 0) + number
         if not corpus.queries:
             raise ConfigError(f"{part.path} has no training query with a gold fragment; drop it")
-        sources.append(_source(corpus, read_written_pairs(path), unit, backbone, config))
+        written = read_written_pairs(path)
+        sources.append(_source(corpus, written, unit, backbone, config))
+        for dialogue in dialogues:
+            pairs = json.dumps(written.get(dialogue.dialogue_id), ensure_ascii=False)
+            records += [name, record_text(dialogue), pairs]
         held.append(("validation", build_corpus(name, validation)))
         held.append(("held_out", build_corpus(name, test)))
     for file in config.held_out:
         dialogues = read_dialogues(Path(file), None, config.seed)
         held.append(("held_out", build_corpus(names[file], dialogues)))
     queries_only = config.model.trained_side == "queries"
-    records = [
-        f"{s.corpus.name} {s.corpus.fragments[q.fragment].dialogue.dialogue_id} {q.text}"
-        for s in sources
-        for q in s.corpus.queries
-    ]
     return Run(
         config=config,
         session=session,
@@ -181,12 +188,18 @@ class Loop:
         self._log, self._source = log, source
         self._parameters = [p for p in run.backbone.module.parameters() if p.requires_grad]
 
-    def run(self, cursor: Cursor) -> Cursor:
-        """Train from the cursor to the end, or to the deadline; return where it stands."""
+    def run(self, cursor: Cursor | None) -> Cursor:
+        """Train from the cursor to the end, or to the deadline; return where it stands.
+
+        Args:
+            cursor: Of the checkpoint that the run goes on from; None at its first start, which
+                validates and saves step 0. A step is never reported twice: Ray Train would then
+                delete the folder of a checkpoint that it still counts on.
+        """
         config = self._run.config
         deadline = Deadline(config.launch.stop_after_minutes)
-        step = cursor.step
-        if step == 0:
+        step = 0 if cursor is None else cursor.step
+        if cursor is None:
             self._report(0)
         while step < config.num_steps:
             self._step(step)
@@ -251,28 +264,44 @@ class Loop:
 
     def _validate(self) -> dict[str, float]:
         """Recall on each set that is scored, and the means of each side; rank 0 computes."""
+        outcome: dict[str, float] | FfrError = {}
+        if self._run.session.rank == 0:
+            try:
+                outcome = self._recalls()
+            except FfrError as error:
+                outcome = error
+        # Every rank learns of an error, else the others would wait for rank 0.
+        outcome = gather_objects(outcome)[0]
+        if isinstance(outcome, FfrError):
+            raise outcome
+        return outcome
+
+    def _recalls(self) -> dict[str, float]:
         run = self._run
+        run.backbone.module.eval()
         metrics: dict[str, float] = {}
-        if run.session.rank == 0:
-            run.backbone.module.eval()
-            recalls: dict[str, list[float]] = {}
-            for scored in run.scored:
-                corpus = scored.corpus
-                ranks = rank_queries(run.backbone, corpus, unit_of(run.config), scored.frozen)
-                metrics[f"{scored.side}/{corpus.name} recall@1"] = recall_at_k(ranks, 1)
-                for k in RECALL_CUTOFFS:
-                    recalls.setdefault(f"{scored.side}/recall@{k}", []).append(
-                        recall_at_k(ranks, k)
-                    )
-            metrics |= {name: float(np.mean(values)) for name, values in recalls.items()}
-        found: dict[str, float] = gather_objects(metrics)[0]
-        return found
+        recalls: dict[str, list[float]] = {}
+        for scored in run.scored:
+            corpus = scored.corpus
+            ranks = rank_queries(run.backbone, corpus, unit_of(run.config), scored.frozen)
+            metrics[f"{scored.side}/{corpus.name} recall@1"] = recall_at_k(ranks, 1)
+            for k in RECALL_CUTOFFS:
+                name = f"{scored.side}/recall@{k}"
+                recalls.setdefault(name, []).append(recall_at_k(ranks, k))
+        return metrics | {name: float(np.mean(values)) for name, values in recalls.items()}
 
 
 def rank_queries(
     backbone: Backbone, corpus: Corpus, unit: Unit, frozen: NDArray[np.float32] | None = None
 ) -> list[int]:
-    """0-based rank of each query's fragment; a fragment counts with its best unit."""
+    """0-based rank of each query's fragment; a fragment counts with its best unit.
+
+    Of fragments with equal scores the right one comes last, so an encoder that cannot tell them
+    apart finds nothing.
+
+    Raises:
+        FfrError: The encoder gave a vector that is not finite.
+    """
     import torch
 
     with torch.no_grad():
@@ -283,8 +312,16 @@ def rank_queries(
         if units_UD is None:
             passages: list[Passage] = [corpus.passage(*place) for place in places]
             units_UD = backbone.embed(passages).cpu().numpy()
+    for name, vectors in (("queries", queries_QD), ("passages", units_UD)):
+        broken = int((~np.isfinite(vectors)).any(axis=1).sum())
+        if broken:
+            raise FfrError(
+                f"{broken} of {len(vectors)} {name} of {corpus.name} have a vector that is not"
+                " finite; lower the learning rate or use dtype = 'float32'"
+            )
     starts = np.flatnonzero(np.diff([fragment for fragment, _ in places], prepend=-1))
     scores_QF = np.maximum.reduceat(queries_QD @ units_UD.T, starts, axis=1)
     gold_Q = np.array([query.fragment for query in corpus.queries])
     right_Q = scores_QF[np.arange(len(gold_Q)), gold_Q]
-    return [int(rank) for rank in (scores_QF > right_Q[:, None]).sum(axis=1)]
+    # The right fragment itself is one of those that score no less.
+    return [int(rank) for rank in (scores_QF >= right_Q[:, None]).sum(axis=1) - 1]

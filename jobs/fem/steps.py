@@ -88,8 +88,7 @@ def plan_step(sources: Sequence[Source], shape: StepShape, seed: int, step: int)
         places.append(_pick(rng, mined.others, shape.others, shape.negative_depth))
         for view in shape.views:
             limit = int(rng.choice(shape.window_tokens))
-            # Windows cost most tokens; the batch's own windows are their main negatives.
-            for place in [p for part in places[: 3 if view != "window" else 2] for p in part]:
+            for place in [p for part in places for p in part]:
                 turn_ids = _candidate(source, place, view, limit)
                 candidates[(view, number, place[0], turn_ids)] = None
     keys = list(candidates)

@@ -23,12 +23,12 @@ Images = Callable[[str], Any]
 def build_updater(
     config: GrpoConfig, session: Session, images: Images, num_steps: int
 ) -> tuple[PromptEncoder, Updater]:
-    """The prompt encoder, and the policy with its optimizer for `num_steps` steps."""
+    """The prompt encoder, and the policy with its optimizer for at most `num_steps` steps."""
     from ffr_core.engine.inputs import PromptEncoder, banned_token_ids
     from ffr_core.engine.loading import load_model, load_processor
     from jobs.grpo.policy import PolicyModel
     from jobs.grpo.update import Updater
-    from jobs.training.optimization import build_optimizer
+    from jobs.training.optimization import adamw
 
     encoder = PromptEncoder(
         load_processor(config.model.path), images, config.model.max_pixels, config.model.max_images
@@ -44,15 +44,12 @@ def build_updater(
         top_p=config.rollout.top_p,
         gradient_checkpointing=config.policy.gradient_checkpointing,
     )
-    optimizer, scheduler = build_optimizer(
-        policy.parameters, config.optimizer, num_steps * config.policy.minibatches
-    )
     return encoder, Updater(
         policy=policy,
-        optimizer=optimizer,
-        scheduler=scheduler,
+        optimizer=adamw(policy.parameters, config.optimizer),
         config=config.policy,
-        max_grad_norm=config.optimizer.max_grad_norm,
+        course=config.optimizer,
+        num_steps=num_steps,
         pad_token_id=tokenizer.pad_token_id,
         rank=session.rank,
         world_size=session.world_size,
@@ -69,11 +66,13 @@ def build_roller(
 ) -> Roller:
     """Engines and rewards."""
     from ffr_core.embedding.clip import ClipEmbedder
+    from ffr_core.engine.vllm import adapter_rank
     from jobs.grpo.engines import open_sampler
     from jobs.grpo.rolling import Roller
 
     device = str(session.device)
     name = config.rewards.clip if config.rewards.order_weight else None
+    start = config.model.cold_start
     return Roller(
         open_sampler(
             config.model,
@@ -81,6 +80,7 @@ def build_roller(
             files,
             # A name of this start: the actors of a start that died may still be ending.
             pool=gather_objects(f"{config.launch.name}-{uuid.uuid4().hex[:8]}")[0],
+            max_lora_rank=config.lora.rank if start is None else adapter_rank(start),
             rank=session.rank,
             device=device,
             barrier=lambda: gather_objects(None),

@@ -31,8 +31,9 @@ class ModelConfig(Config):
     """Shipped prompt file or a `.toml` path."""
     max_pixels: int | None = None
     """Larger pictures are scaled down. Source: 602,112, authors' setting."""
-    max_images: int | None = None
-    """Further pictures of a prompt are left out. Source: 8, authors' setting."""
+    max_images: int = Field(default=8, ge=0)
+    """Further pictures of a prompt are left out, by engines and trainer alike. Source: authors'
+    setting."""
     max_model_len: int | None = None
     """Longest prompt plus answer; the model's own limit when left out."""
     image_roots: tuple[str, ...] = ()

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffr_core.curriculum import CurriculumSampler, ScoredSample, Stage, plan
-from ffr_core.errors import InputError, NotFoundError
+from ffr_core.errors import ConfigError, InputError, NotFoundError
 from ffr_core.generation import GenerationRequest, Sampling
 from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.prompts import Prompts
-from ffr_core.records import read_jsonl, record_from_dialogue
+from ffr_core.records import read_jsonl
 from ffr_core.types import Dialogue, Query
 from jobs.grpo.config import CurriculumConfig, ModelConfig
+from jobs.training.checkpoints import record_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +76,7 @@ def in_sft_share(dialogue_id: str, share: float) -> bool:
 def data_records(samples: Mapping[str, Sample]) -> Iterator[str]:
     """The text of all samples' dialogues with their queries, wherever their files lie."""
     dialogues = {sample.dialogue.dialogue_id: sample.dialogue for sample in samples.values()}
-    for dialogue in dialogues.values():
-        record = record_from_dialogue(dialogue)
-        for turn in record["turns"]:
-            for image in turn["images"]:
-                image["uri"] = Path(image["uri"] or "").name
-        yield json.dumps(record, ensure_ascii=False, sort_keys=True)
+    yield from map(record_text, dialogues.values())
 
 
 def image_reader(model: ModelConfig, files: Sequence[str]) -> ImageReader:
@@ -102,23 +98,31 @@ def make_request(
 
 
 def read_difficulty(path: str | Path) -> tuple[dict[str, ScoredSample], dict[str, int]]:
-    """Scores by sample id, and reasons of samples without one, as jobs.score_difficulty writes."""
+    """Scores by sample id, and reasons of samples without one, as jobs.score_difficulty writes.
+
+    Raises:
+        NotFoundError: No such file.
+        ConfigError: A line is cut off or holds something else.
+    """
     path = Path(path)
     if not path.is_file():
         raise NotFoundError(f"there is no difficulty file {path}; run jobs.score_difficulty first")
     scored: dict[str, ScoredSample] = {}
     failed: Counter[str] = Counter()
-    for line in path.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        if "error" in record:
-            failed[record["error"]] += 1
-            continue
-        scored[record["sample_id"]] = ScoredSample(
-            sample_id=record["sample_id"],
-            f1=record["f1"],
-            entropy=record["entropy"],
-            gold_empty=record["gold_empty"],
-        )
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            if "error" in record:
+                failed[record["error"]] += 1
+                continue
+            scored[record["sample_id"]] = ScoredSample(
+                **{name: record[name] for name in ("sample_id", "f1", "entropy", "gold_empty")}
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(
+                f"{path} line {number} is no score of a sample ({error!r}); run"
+                " jobs.score_difficulty again, it goes on where it was"
+            ) from error
     return scored, dict(failed)
 
 

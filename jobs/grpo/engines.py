@@ -39,25 +39,39 @@ class Sampler(Protocol):
 
 
 def open_engine(
-    model: ModelConfig, engine: EngineConfig, files: Sequence[str], device: str = "cpu"
+    model: ModelConfig,
+    engine: EngineConfig,
+    files: Sequence[str],
+    device: str = "cpu",
+    max_lora_rank: int | None = None,
 ) -> Engine:
-    """Load the base model into an engine; images are opened below the corpus files' folders."""
+    """Load the base model into an engine; images are opened below the corpus files' folders.
+
+    Args:
+        model: Base model and limits of prompts.
+        engine: Kind and resources.
+        files: Corpus files.
+        device: Of an engine of transformers.
+        max_lora_rank: Of the adapters; when left out the cold start's, without one the engine's
+            own default.
+    """
     images = image_reader(model, files).open
     if engine.kind == "vllm":
-        from ffr_core.engine.vllm import VllmEngine
+        from ffr_core.engine.vllm import VllmEngine, adapter_rank, vllm_rank
 
-        options = {
-            name: value
-            for name in ("max_pixels", "max_images", "max_model_len")
-            if (value := getattr(model, name)) is not None
-        }
+        if max_lora_rank is None and model.cold_start is not None:
+            max_lora_rank = adapter_rank(model.cold_start)
+        bound = {} if max_lora_rank is None else {"max_lora_rank": vllm_rank(max_lora_rank)}
         opened: Engine = VllmEngine(
             model.path,
             images,
             dtype=model.dtype,
+            max_pixels=model.max_pixels,
+            max_images=model.max_images,
+            max_model_len=model.max_model_len,
             gpu_memory_utilization=engine.gpu_memory_utilization,
             tensor_parallel_size=engine.tensor_parallel_size,
-            **options,
+            **bound,
         )
         return opened
     from ffr_core.engine.transformers import TransformersEngine
@@ -101,9 +115,14 @@ class EngineActor:
     """An engine in a Ray actor; adapters arrive as bytes, so nodes need not share a folder."""
 
     def __init__(
-        self, model: ModelConfig, engine: EngineConfig, files: Sequence[str], device: str
+        self,
+        model: ModelConfig,
+        engine: EngineConfig,
+        files: Sequence[str],
+        device: str,
+        max_lora_rank: int,
     ) -> None:
-        self._sampler = LocalSampler(open_engine(model, engine, files, device))
+        self._sampler = LocalSampler(open_engine(model, engine, files, device, max_lora_rank))
         self._home = Path(tempfile.mkdtemp(prefix="ffrs-adapters-"))
 
     def load(self, files: dict[str, bytes], version: str) -> str:
@@ -141,6 +160,7 @@ class ActorSampler:
         files: Sequence[str],
         *,
         pool: str,
+        max_lora_rank: int,
         rank: int = 0,
         barrier: Callable[[], Any] = lambda: None,
     ) -> None:
@@ -151,6 +171,7 @@ class ActorSampler:
             engine: Kind and resources of an actor.
             files: Corpus files, for image roots.
             pool: Name of the pool, new at every start.
+            max_lora_rank: Largest rank of the adapters.
             rank: Rank 0 starts the actors and loads adapters.
             barrier: Waits for all workers.
         """
@@ -168,7 +189,7 @@ class ActorSampler:
         names = [f"{pool}-{number}" for number in range(engine.actors)]
         if rank == 0:
             self._actors = [
-                actor.options(name=name).remote(model, engine, tuple(files), device)
+                actor.options(name=name).remote(model, engine, tuple(files), device, max_lora_rank)
                 for name in names
             ]
             barrier()
@@ -235,13 +256,22 @@ def open_sampler(
     files: Sequence[str],
     *,
     pool: str,
+    max_lora_rank: int,
     rank: int,
     device: str,
     barrier: Callable[[], Any],
 ) -> Sampler:
     """The sampler that the configuration asks for."""
     if engine.actors:
-        return ActorSampler(model, engine, files, pool=pool, rank=rank, barrier=barrier)
+        return ActorSampler(
+            model,
+            engine,
+            files,
+            pool=pool,
+            max_lora_rank=max_lora_rank,
+            rank=rank,
+            barrier=barrier,
+        )
     if engine.kind == "vllm":
         raise ConfigError("engine.kind vllm needs engine.actors of 1 or more; set it in the TOML")
     return LocalSampler(open_engine(model, engine, files, device))

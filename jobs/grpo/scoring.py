@@ -20,7 +20,8 @@ from ffr_core.generation import Sampling
 from ffr_core.prompts import Prompts
 from ffr_core.rewards import f1_reward, read_answer
 from jobs.grpo.config import DifficultyConfig
-from jobs.grpo.data import Sample, image_reader, make_request, read_difficulty
+from jobs.grpo.data import Sample, data_records, image_reader, make_request, read_difficulty
+from jobs.training.checkpoints import data_hash
 
 Rows = dict[str, Any]
 ADAPTER = "cold-start"
@@ -119,15 +120,17 @@ class EntropyStage:
 class ScoreFile:
     """`difficulty.jsonl`: grows record by record, so that a killed run goes on where it was."""
 
-    def __init__(self, folder: Path, config: DifficultyConfig) -> None:
+    def __init__(
+        self, folder: Path, config: DifficultyConfig, samples: Mapping[str, Sample]
+    ) -> None:
         """Open the file of a folder.
 
         Raises:
-            ConfigError: The folder holds scores of another model, adapter or prompt.
+            ConfigError: The folder holds scores of another model, adapter, prompt or data.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "difficulty.jsonl"
-        self._check_source(folder / "source.json", config)
+        _check_source(folder / "source.json", config, samples)
         self.done: dict[str, dict[str, Any]] = {}
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
@@ -155,20 +158,27 @@ class ScoreFile:
         fresh.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
         fresh.replace(self.path)
 
-    @staticmethod
-    def _check_source(path: Path, config: DifficultyConfig) -> None:
-        cold_start = config.model.cold_start
-        source = {
-            "model": config.model.path,
-            "adapter": None if cold_start is None else adapter_hash(cold_start),
-            "prompts": Prompts.load(config.model.prompts).fingerprint,
-            "max_new_tokens": config.max_new_tokens,
-        }
-        if path.exists() and json.loads(path.read_text("utf-8")) != source:
-            raise ConfigError(
-                f"{path.parent} holds scores of another model, adapter or prompt; give another out"
-            )
-        path.write_text(json.dumps(source, indent=2) + "\n", "utf-8")
+
+def _check_source(path: Path, config: DifficultyConfig, samples: Mapping[str, Sample]) -> None:
+    """Compare what makes a score with what made those of a folder, and write it down."""
+    model = config.model
+    source = {
+        "model": model.path,
+        "dtype": model.dtype,
+        "adapter": None if model.cold_start is None else adapter_hash(model.cold_start),
+        "prompts": Prompts.load(model.prompts).fingerprint,
+        "max_pixels": model.max_pixels,
+        "max_images": model.max_images,
+        "max_new_tokens": config.max_new_tokens,
+        "samples": data_hash(data_records(samples)),
+    }
+    written = json.loads(path.read_text("utf-8")) if path.exists() else source
+    if changed := [name for name, value in source.items() if written.get(name) != value]:
+        raise ConfigError(
+            f"{path.parent} holds scores made with other values of {', '.join(changed)};"
+            " restore them or give another out"
+        )
+    path.write_text(json.dumps(source, indent=2) + "\n", "utf-8")
 
 
 def pending_rows(samples: Mapping[str, Sample], done: Mapping[str, Any]) -> list[Rows]:

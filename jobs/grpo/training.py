@@ -71,10 +71,11 @@ class GrpoRun:
         self.carried: tuple[Group, ...] = ()
         self.step = 0
         self.last_eval: dict[str, float] = {}
-        self._resume()
+        resumed = self._resume()
         self.roller = build_roller(config, session, files, self.samples, self.prompts, images)
         self.folder = Path(tempfile.mkdtemp(prefix="ffrs-policy-"))
-        self.log = RunLog(session.folder, self.step) if session.rank == 0 else None
+        place = self.step if resumed else -1
+        self.log = RunLog(session.folder, place) if session.rank == 0 else None
         self._loaded: int | None = None
 
     @property
@@ -93,13 +94,13 @@ class GrpoRun:
             self._evaluate()
         saved, last = self.step, self.step == self.num_steps
         while self.step < self.num_steps:
-            started = time.monotonic()
+            started, done = time.monotonic(), self._done()
             filled = self._fill()
             if not filled.batch and filled.exhausted:
                 last = True
                 break
             rolled = time.monotonic()
-            numbers = self._update(filled)
+            numbers = self._update(filled, done)
             self.step += 1
             self._report(filled, numbers, rolled - started, time.monotonic() - rolled)
             last = self.step == self.num_steps or (filled.exhausted and not self.carried)
@@ -127,20 +128,22 @@ class GrpoRun:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _provenance(self) -> Provenance:
-        return provenance(
-            self.config.model_dump(mode="json"), data_hash(data_records(self.samples))
-        )
+        records, scores = list(data_records(self.samples)), self.config.curriculum.difficulty
+        if scores:
+            records.append(Path(scores).read_text("utf-8"))
+        return provenance(self.config.model_dump(mode="json"), data_hash(records))
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Go on from the latest checkpoint; False when there is none."""
         with self.session.checkpoint() as folder:
             if folder is None:
-                return
+                return False
             check_same_run(self.config.model_dump(mode="json"), folder, FREE_KEYS)
             cursor = load_state(
                 folder,
                 modules={"policy": self.policy.model},
                 optimizer=self.updater.optimizer,
-                scheduler=self.updater.scheduler,
+                scheduler=None,
                 rank=self.session.rank,
                 data_hash=self.provenance.data_hash,
             )
@@ -148,6 +151,7 @@ class GrpoRun:
         self.order.cursor = cursor.extra["samples"]
         self.carried = from_json(cursor.extra["carried"])
         self.last_eval = dict(cursor.extra["evaluation"])
+        return True
 
     def _save(self, evaluated: bool) -> None:
         """Checkpoint: adapter, optimizer, random states, place in the data, carried groups."""
@@ -158,7 +162,7 @@ class GrpoRun:
                 folder,
                 modules={"policy": self.policy.model},
                 optimizer=self.updater.optimizer,
-                scheduler=self.updater.scheduler,
+                scheduler=None,
                 cursor=Cursor(
                     step=self.step,
                     extra={
@@ -205,7 +209,16 @@ class GrpoRun:
         self.carried = filled.carried
         return filled
 
-    def _update(self, filled: Filled) -> dict[str, float]:
+    def _done(self) -> float:
+        """Share of the run that lies behind: of the prompts or of `max_steps`, the larger one.
+
+        Dropped groups use up prompts as well, so the prompts may end long before `num_steps`.
+        Carried groups are still to be trained on.
+        """
+        prompts = (self.order.cursor - len(self.carried)) / len(self.order)
+        return max(prompts, self.step / (self.config.max_steps or math.inf))
+
+    def _update(self, filled: Filled, done: float) -> dict[str, float]:
         from jobs.grpo.rows import rows_of
 
         groups = []
@@ -214,7 +227,7 @@ class GrpoRun:
             messages = self.prompts.localize(sample.dialogue, sample.query.query)
             rows = rows_of(group, self.encoder.encode(messages), self.config.policy.share_prompts)
             groups.append(rows)
-        return self.updater.step(groups) if groups else {}
+        return self.updater.step(groups, self.step, done) if groups else {}
 
     def _evaluate(self) -> None:
         from jobs.grpo.evaluation import evaluate

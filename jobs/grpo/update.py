@@ -14,11 +14,12 @@ from ffr_core.losses.policy import importance_weights, policy_loss
 from jobs.grpo.config import PolicyConfig
 from jobs.grpo.policy import Inputs, PolicyModel, TokenScores
 from jobs.grpo.rows import Row, build_batch, microbatches, share_rows
+from jobs.training.config import OptimizerConfig
 from jobs.training.distributed import all_reduce_sum, all_reduce_weighted, clip_gradients
+from jobs.training.optimization import rate_share
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import LRScheduler
 
 SUMS = ("loss", "tokens", "clipped", "kl", "ratio", "weight", "entropy")
 
@@ -29,14 +30,16 @@ class Updater:
 
     policy: PolicyModel
     optimizer: Optimizer
-    scheduler: LRScheduler
     config: PolicyConfig
-    max_grad_norm: float
+    course: OptimizerConfig
+    """The rate's course, and the bound on gradients."""
+    num_steps: int
+    """The most steps that the run can have; the warm-up is a share of them."""
     pad_token_id: int
     rank: int = 0
     world_size: int = 1
 
-    def step(self, groups: Sequence[Sequence[Row]]) -> dict[str, float]:
+    def step(self, groups: Sequence[Sequence[Row]], number: int, done: float) -> dict[str, float]:
         """Train on the groups of one step over all workers.
 
         The groups are dealt into `minibatches` optimizer steps. Behavior log-probabilities are
@@ -45,6 +48,8 @@ class Updater:
 
         Args:
             groups: Rows of each group; all workers pass the same.
+            number: Steps before this one.
+            done: Share of the run that lies behind.
 
         Returns:
             Numbers over all workers: means per token, the gradient norm and the rate of the last
@@ -57,16 +62,17 @@ class Updater:
         ]
         sums: Counter[str] = Counter()
         norm = 0.0
-        for part, behavior in zip(mine, behaviors, strict=True):
+        rate = 0.0
+        for place, (part, behavior) in enumerate(zip(mine, behaviors, strict=True)):
+            rate = self._set_rate(number * self.config.minibatches + place, done)
             self.optimizer.zero_grad(set_to_none=True)
             own: Counter[str] = Counter()
             for rows, scores in zip(part, behavior, strict=True):
                 own.update(self._backward(rows, scores))
             parameters = self.policy.parameters
             all_reduce_weighted(parameters, own["tokens"])
-            norm = clip_gradients(parameters, self.max_grad_norm)
+            norm = clip_gradients(parameters, self.course.max_grad_norm)
             self.optimizer.step()
-            self.scheduler.step()
             sums.update(own)
         totals = dict(
             zip(SUMS, all_reduce_sum([sums[name] for name in SUMS], self._device), strict=True)
@@ -76,8 +82,16 @@ class Updater:
             **{name: value / tokens for name, value in totals.items()},
             "tokens": tokens,
             "gradient_norm": norm,
-            "learning_rate": float(self.scheduler.get_last_lr()[0]),
+            "learning_rate": rate,
         }
+
+    def _set_rate(self, step: int, done: float) -> float:
+        """The rate of one optimizer step, of which every step has `minibatches`."""
+        num_steps = self.num_steps * self.config.minibatches
+        rate = self.course.learning_rate * rate_share(step, num_steps, self.course, done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
 
     @property
     def _device(self) -> torch.device:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffr_core.errors import ConfigError
+from ffr_core.records import record_from_dialogue
+from ffr_core.types import Dialogue
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,19 +48,21 @@ class Provenance:
     """Hash of all training records in their order."""
     commit: str
     """Git commit of the code; `unknown` outside a checkout, `+dirty` with changed files."""
+    model: str | None = None
+    """Fingerprint of what is trained from, for jobs whose model may be moved between starts."""
 
     def write(self, folder: Path) -> None:
         """Write `config.json` and `provenance.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         _write_json(folder / "config.json", self.config)
-        _write_json(
-            folder / "provenance.json", {"data_hash": self.data_hash, "commit": self.commit}
-        )
+        values = asdict(self)
+        values.pop("config")
+        _write_json(folder / "provenance.json", values)
 
 
-def provenance(config: Mapping[str, Any], data_hash: str) -> Provenance:
+def provenance(config: Mapping[str, Any], data_hash: str, model: str | None = None) -> Provenance:
     """Describe a run that starts from the code in this checkout."""
-    return Provenance(config=config, data_hash=data_hash, commit=git_commit())
+    return Provenance(config=config, data_hash=data_hash, commit=git_commit(), model=model)
 
 
 def git_commit() -> str:
@@ -88,7 +92,7 @@ def save_state(
     *,
     modules: Mapping[str, nn.Module],
     optimizer: Optimizer,
-    scheduler: LRScheduler,
+    scheduler: LRScheduler | None,
     cursor: Cursor,
     random_states: list[dict[str, Any]],
     provenance: Provenance,
@@ -99,7 +103,7 @@ def save_state(
         folder: Where to write; whoever calls moves it into place.
         modules: Name -> module; only parameters with `requires_grad` are written.
         optimizer: Its state.
-        scheduler: Its state.
+        scheduler: Its state; None where the rate follows from the cursor.
         cursor: Where the run stands.
         random_states: `random_state()` of every rank, in the order of ranks.
         provenance: Configuration, data and code.
@@ -113,7 +117,7 @@ def save_state(
     torch.save(
         {
             "optimizer": optimizer.state_dict(),
-            "scheduler": scheduler.state_dict(),
+            "scheduler": scheduler and scheduler.state_dict(),
             "random": random_states,
         },
         folder / "optimizer.pt",
@@ -127,25 +131,28 @@ def load_state(
     *,
     modules: Mapping[str, nn.Module],
     optimizer: Optimizer,
-    scheduler: LRScheduler,
+    scheduler: LRScheduler | None,
     rank: int = 0,
     data_hash: str | None = None,
+    model: str | None = None,
 ) -> Cursor:
     """Restore what `save_state` wrote, in place, and return where the run stands.
 
     A rank that the writing run did not have keeps the random state it has.
 
     Raises:
-        ConfigError: The checkpoint was made with other data, or holds other parameters.
+        ConfigError: The checkpoint was made with other data or from another model, or holds other
+            parameters.
     """
     import torch
     from safetensors.torch import load_file
 
-    if data_hash is not None:
-        written = json.loads((folder / "provenance.json").read_text("utf-8"))["data_hash"]
-        if written != data_hash:
+    source = json.loads((folder / "provenance.json").read_text("utf-8"))
+    for what, key, value in (("data", "data_hash", data_hash), ("model", "model", model)):
+        written = source.get(key, value)
+        if value is not None and written != value:
             raise ConfigError(
-                f"the run was started with data {written[:12]}, now it is {data_hash[:12]};"
+                f"the run was started with {what} {written:.40}, now it is {value:.40};"
                 " use the same files or another launch.name"
             )
     for name, module in modules.items():
@@ -153,7 +160,8 @@ def load_state(
     # The file holds Python and numpy random states; it is the run's own.
     state = torch.load(folder / "optimizer.pt", weights_only=False, map_location="cpu")
     optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
+    if scheduler is not None:
+        scheduler.load_state_dict(state["scheduler"])
     if rank < len(state["random"]):
         set_random_state(state["random"][rank])
     return Cursor(**json.loads((folder / "cursor.json").read_text("utf-8")))
@@ -229,6 +237,15 @@ def data_hash(records: Iterable[str]) -> str:
         digest.update(len(data).to_bytes(8, "big"))
         digest.update(data)
     return digest.hexdigest()
+
+
+def record_text(dialogue: Dialogue) -> str:
+    """A dialogue with its gold for `data_hash`, wherever its pictures lie."""
+    record = record_from_dialogue(dialogue)
+    for turn in record["turns"]:
+        for image in turn["images"]:
+            image["uri"] = Path(image["uri"] or "").name
+    return json.dumps(record, ensure_ascii=False, sort_keys=True)
 
 
 def _write_json(path: Path, value: Any) -> None:

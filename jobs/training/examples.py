@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ffr_core.errors import InputError
 from ffr_core.generation import Message
 from ffr_core.markup import local_view, render_clusters, render_selection
 from ffr_core.parsing import repair_clusters
@@ -86,6 +87,7 @@ def read_examples(
 
     Raises:
         RecordError: A record that is not a dialogue.
+        InputError: A dialogue_id occurs twice; its views would be taken for one another.
     """
     counts: Counter[str] = Counter()
     examples: list[Example] = []
@@ -101,12 +103,17 @@ def read_examples(
 
 
 def _dialogues(paths: Iterable[str | Path], limit: int | None) -> Iterator[Dialogue]:
-    number = 0
+    places: dict[str, str | Path] = {}
     for path in paths:
         for dialogue in read_jsonl(path):
-            if number == limit:
+            if len(places) == limit:
                 return
-            number += 1
+            if dialogue.dialogue_id in places:
+                raise InputError(
+                    f"dialogue {dialogue.dialogue_id!r} occurs twice, in"
+                    f" {places[dialogue.dialogue_id]} and {path}; give each an id of its own"
+                )
+            places[dialogue.dialogue_id] = path
             yield dialogue
 
 

@@ -19,12 +19,13 @@ FIELDS = ("step", "name", "value")
 class RunLog:
     """Appends numbers; only rank 0 has one."""
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, folder: Path, step: int = -1) -> None:
         """Open the log of a run that stands at `step` and drop what lies behind.
 
         Args:
             folder: Gets `metrics.csv`, `curves/*.png`, `tensorboard/` and `progress.txt`.
-            step: Optimizer steps done so far.
+            step: Step of the checkpoint that the run goes on from; -1 without one, when not even
+                the numbers of step 0 stay.
         """
         from tensorboardX import SummaryWriter
 

@@ -27,7 +27,10 @@ FREE_KEYS = (
     "keep_encoded",
     "gradient_checkpointing",
 )
-"""What may change when a run is resumed: where things lie, and what does not touch the steps."""
+"""What may change when a run is resumed: where things lie, and what does not touch the steps.
+
+Model and adapter may be moved, not exchanged: their fingerprint is compared.
+"""
 
 
 class SftConfig(Config):

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from ffr_core.adapters import save_adapter
+from ffr_core.adapters import adapter_hash, save_adapter
 from ffr_core.engine.inputs import PromptEncoder
-from ffr_core.engine.loading import load_processor
+from ffr_core.engine.loading import load_processor, model_fingerprint
 from ffr_core.engine.transformers import TransformersEngine
 from ffr_core.errors import ConfigError, FfrError
 from ffr_core.images import ImageLimits, ImageReader
@@ -50,6 +50,8 @@ class Run:
     """Over the model in training, so no second copy."""
     prompts: Prompts
     data_hash: str
+    fingerprint: str
+    """Of the model, and of the adapter that training starts from."""
     counts: dict[str, int]
 
 
@@ -108,8 +110,15 @@ def prepare(config: SftConfig, session: Session) -> Run:
         ),
         prompts=prompts,
         data_hash=data_hash(data.records),
+        fingerprint=fingerprint(config),
         counts=dict(counts),
     )
+
+
+def fingerprint(config: SftConfig) -> str:
+    """What training starts from, wherever it lies."""
+    model, adapter = model_fingerprint(config.model), config.init_adapter
+    return model if adapter is None else f"{adapter_hash(adapter)}:{model}"
 
 
 class Loop:

@@ -96,6 +96,45 @@ def test_a_killed_worker_changes_neither_steps_nor_losses(corpus, alone, ray_clu
     assert killed.metrics == pytest.approx(alone.metrics)
 
 
+@pytest.mark.slow
+def test_a_worker_that_dies_before_the_first_evaluation_damages_nothing(corpus, ray_cluster):
+    from jobs.fem.config import resolve_paths
+    from jobs.fem.loop import METRIC
+    from jobs.train_fem import train
+    from jobs.training.run import launch
+
+    flag = corpus / "died-early"
+
+    def train_and_die(values, session):
+        """SIGKILL in step 2, once."""
+        import os
+        import signal
+
+        from jobs.fem.loop import Loop
+
+        step = Loop._step
+
+        def dies(self, number):
+            if number == 1 and not flag.exists():
+                flag.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            step(self, number)
+
+        Loop._step = dies
+        return train(values, session)
+
+    config = resolve_paths(configure(corpus, "early", num_workers=1, cpus_per_worker=0.5))
+    config = config.model_copy(update={"num_steps": 4, "evaluate_every": 4})
+    values = config.model_dump(mode="json")
+    died = launch(train_and_die, values, config.launch, METRIC)
+    assert flag.exists() and died.value["step"] == 4
+    steps = [step for step, _ in series(died.folder / "metrics.csv", METRIC)]
+    assert steps == [0, 4]
+    assert {p.name for p in died.folder.glob("step-*")} == {"step-00000000", "step-00000004"}
+    # The same command once more finds its checkpoints and has nothing to do.
+    assert launch(train, values, config.launch, METRIC).value == died.value
+
+
 @pytest.fixture(scope="module")
 def toy(corpus):
     """All fragments and queries of the corpus."""

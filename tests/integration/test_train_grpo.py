@@ -155,7 +155,7 @@ def make_config(tmp_path, tiny, corpus, clip, workers=0, **changes):
         },
         "policy": {"minibatches": 2},
         "lora": {"rank": 4},
-        "optimizer": {"learning_rate": 5e-3, "schedule": "constant"},
+        "optimizer": {"learning_rate": 5e-3, "schedule": "linear"},
         "epochs": 2,
         "max_steps": 4,
         "eval_every": 4,
@@ -172,7 +172,14 @@ def start(config, train=None):
     return launch(train or plain, config.model_dump(mode="json"), config.launch, metric="f1")
 
 
-CURVES = ("train/loss", "train/kl", "reward/total", "sampling/groups_rolled", "train/tokens")
+CURVES = (
+    "train/loss",
+    "train/kl",
+    "train/tokens",
+    "train/learning_rate",
+    "reward/total",
+    "sampling/groups_rolled",
+)
 
 
 def curves(result):
@@ -203,7 +210,7 @@ def test_difficulty_is_scored_and_a_second_run_has_nothing_to_do(difficulty, cor
     assert again["scored_now"] == 3
     assert [json.loads(x) for x in (out / "difficulty.jsonl").read_text().splitlines()] == records
     other = config.model_copy(update={"max_new_tokens": 20})
-    with pytest.raises(ConfigError, match="another model, adapter or prompt"):
+    with pytest.raises(ConfigError, match="other values of max_new_tokens"):
         run(other)
 
 
@@ -261,10 +268,10 @@ def test_a_crash_in_process_changes_nothing(tmp_path, tiny, corpus, clip, undist
     config = make_config(tmp_path, tiny, corpus, clip)
     update = GrpoRun._update
 
-    def crash(self, filled):
+    def crash(self, filled, done):
         if self.step == 3:
             raise InputError("the power is gone")
-        return update(self, filled)
+        return update(self, filled, done)
 
     with monkeypatch.context() as patch:
         patch.setattr(GrpoRun, "_update", crash)
@@ -273,6 +280,24 @@ def test_a_crash_in_process_changes_nothing(tmp_path, tiny, corpus, clip, undist
     resumed = start(config)
     for name, curve in curves(undisturbed).items():
         assert curves(resumed)[name] == pytest.approx(curve, rel=1e-4), name
+
+
+def test_a_crash_before_the_first_checkpoint_leaves_one_validation_of_step_0(
+    tmp_path, tiny, corpus, clip, monkeypatch
+):
+    from jobs.grpo.training import GrpoRun
+
+    config = make_config(tmp_path, tiny, corpus, clip, max_steps=1)
+
+    def crash(self, filled, done):
+        raise InputError("the power is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GrpoRun, "_update", crash)
+        with pytest.raises(InputError, match="power"):
+            start(config)
+    resumed = start(config)
+    assert [step for step, _ in series(resumed.folder / "metrics.csv", "eval/f1")] == [0, 1]
 
 
 @pytest.mark.slow
@@ -286,11 +311,11 @@ def test_kill_9_with_two_workers_and_an_engine_actor_changes_nothing(
 
         update = training.GrpoRun._update
 
-        def die_once(self, filled):
+        def die_once(self, filled, done):
             if self.step == 3 and session.rank == 1 and not os.path.exists(marker):
                 open(marker, "w").close()
                 os.kill(os.getpid(), signal.SIGKILL)
-            return update(self, filled)
+            return update(self, filled, done)
 
         training.GrpoRun._update = die_once
         return training.train(values, session)
@@ -302,6 +327,48 @@ def test_kill_9_with_two_workers_and_an_engine_actor_changes_nothing(
     for name, curve in curves(undisturbed).items():
         assert curves(result)[name] == pytest.approx(curve, rel=1e-4, abs=1e-6), name
     assert (result.best / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_the_rate_reaches_its_end_when_dropped_groups_use_up_the_prompts(
+    tmp_path, tiny, corpus, clip, monkeypatch
+):
+    """Every second prompt gives no signal: five of ten groups in steps of two are three steps."""
+    from dataclasses import replace
+
+    from jobs.grpo.rolling import Roller
+    from jobs.grpo.training import GrpoRun
+
+    roll, fill, begun = Roller.roll, GrpoRun._fill, []
+
+    def half(self, sample_ids, stage, version):
+        groups = roll(self, sample_ids, stage, version)
+        return [replace(g, rollouts=()) if g.sample_id.endswith("#1") else apart(g) for g in groups]
+
+    def apart(group):
+        scored = [
+            replace(r, reward=replace(r.reward, total=float(n)))
+            for n, r in enumerate(group.rollouts)
+        ]
+        return replace(group, rollouts=tuple(scored))
+
+    def record(self):
+        begun.append((self.order.cursor - len(self.carried)) / len(self.order))
+        return fill(self)
+
+    monkeypatch.setattr(Roller, "roll", half)
+    monkeypatch.setattr(GrpoRun, "_fill", record)
+    changes = {
+        "data": {"validation": []},
+        "rewards": {"order_weight": 0.0, "clip": None},
+        "optimizer": {"warmup_share": 0.0},
+        "epochs": 1,
+        "max_steps": None,
+    }
+    result = start(make_config(tmp_path, tiny, corpus, clip, **changes))
+    assert result.value["finished"]
+    rates = [rate for _, rate in series(result.folder / "metrics.csv", "train/learning_rate")]
+    assert rates == pytest.approx([5e-3 * (1 - done) for done in begun[:3]])
+    assert rates[0] == 5e-3 and rates[-1] < 0.4 * 5e-3
 
 
 def test_curriculum_orders_the_stages(tmp_path, tiny, corpus, clip, difficulty):
@@ -320,6 +387,13 @@ def test_curriculum_orders_the_stages(tmp_path, tiny, corpus, clip, difficulty):
     stages = [line.split("[")[1].split("]")[0] for line in lines if line.startswith("step 1/")]
     assert stages[0] in ("easy", "medium", "confusing", "hard")
     assert len(series(result.folder / "metrics.csv", "train/loss")) == 3
+    # A run does not go on with other scores.
+    scores = out / "difficulty.jsonl"
+    before = scores.read_text()
+    scores.write_text(before.replace('"kind": ', '"kind":  '))
+    with pytest.raises(ConfigError, match="started with data"):
+        start(make_config(tmp_path, tiny, corpus, clip, **changes))
+    scores.write_text(before)
     # Without a file, or with samples that were not scored, the run does not begin.
     short = tmp_path / "short.jsonl"
     short.write_text("".join((out / "difficulty.jsonl").read_text().splitlines(True)[:4]))

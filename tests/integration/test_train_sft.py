@@ -140,6 +140,21 @@ def test_a_finished_run_does_nothing_and_other_settings_are_refused(corpus, alon
         run(config.model_copy(update={"seed": 1}))
 
 
+def test_a_model_may_be_moved_but_not_exchanged(corpus, alone):
+    import shutil
+
+    from ffr_core.errors import ConfigError
+    from jobs.tiny.architecture import write_random_model
+    from jobs.train_sft import run
+
+    shutil.copytree(corpus / "model", corpus / "moved")
+    write_random_model(corpus / "other", seed=1)
+    config = configure(corpus, "alone", num_workers=0)
+    assert run(config.model_copy(update={"model": str(corpus / "moved")})).value["finished"]
+    with pytest.raises(ConfigError, match="started with model"):
+        run(config.model_copy(update={"model": str(corpus / "other")}))
+
+
 def test_the_boundary_model_trains_on_clusters(corpus):
     from jobs.train_sft import run
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ffr_core.errors import ConfigError, RecordError
+from ffr_core.errors import ConfigError, FfrError, RecordError
 from ffr_core.records import record_from_dialogue
 from ffr_core.types import Dialogue, Passage, Query, Selection, Turn
 from jobs.fem import loop, losses
@@ -25,6 +25,8 @@ from jobs.fem.pairs import (
 )
 from jobs.fem.steps import Source, StepShape, draw_frozen_step, plan_step
 from jobs.train_fem import run, table_of
+from jobs.training.logs import series
+from jobs.training.session import LocalSession
 
 
 def dialogue(name, topics):
@@ -180,6 +182,20 @@ def test_every_row_of_a_step_has_a_positive_of_its_own_view():
                     assert plan.queries[query].removeprefix("about ") in candidate.text
 
 
+@pytest.mark.parametrize("view", ["turn", "window", "fragment"])
+def test_mined_negatives_of_other_dialogues_take_part_in_every_view(view):
+    shape = replace(SHAPE, queries=1, views=(view,), siblings=0, others=1, negative_depth=1)
+    given = source()
+    for step in range(10):
+        plan = plan_step([given], shape, 0, step)
+        number = next(i for i, q in enumerate(given.corpus.queries) if q.text == plan.queries[0])
+        fragment, turn_ids = given.mined[number].others[0]
+        _, other = plan.candidates
+        assert given.corpus.passage(fragment, turn_ids).text in other.text
+        assert plan.positive_RN.tolist() == [[True, False]]
+    assert len(plan_step([given], replace(shape, others=0), 0, 0).candidates) == 1
+
+
 def test_a_step_is_a_function_of_seed_and_number():
     one, again = (plan_step([source()], SHAPE, 0, 3) for _ in range(2))
     assert one.queries == again.queries and one.candidates == again.candidates
@@ -242,9 +258,40 @@ def toy(monkeypatch, tmp_path):
     }
 
 
-def losses_of(folder):
-    from jobs.training.logs import series
+class TableBackbone:
+    """One-dimensional vectors: 1 for a query, a number by topic for a passage."""
 
+    def __init__(self, **scores):
+        self._scores = scores
+
+    def embed(self, rows):
+        topics = ["" if isinstance(row, str) else row.text.split()[1] for row in rows]
+        return torch.tensor([[self._scores.get(topic, 1.0)] for topic in topics])
+
+
+def test_ranks_by_hand():
+    corpus = build_corpus("toy", DIALOGUES[:1])
+    for dogs, ranks in ((0.6, [0, 1, 2]), (0.5, [0, 2, 2]), (0.4, [0, 2, 1]), (0.9, [1, 1, 2])):
+        backbone = TableBackbone(cats=0.9, dogs=dogs, rain=0.5)
+        assert loop.rank_queries(backbone, corpus, "turn") == ranks
+
+
+def test_an_encoder_that_tells_nothing_apart_finds_nothing():
+    corpus = build_corpus("toy", DIALOGUES)
+    assert loop.rank_queries(TableBackbone(), corpus, "turn") == [8] * 9
+
+
+def test_vectors_that_are_not_finite_are_refused():
+    corpus = build_corpus("toy", DIALOGUES)
+    with pytest.raises(FfrError, match="2 of 9 passages of toy have a vector that is not finite"):
+        loop.rank_queries(TableBackbone(cats=float("nan")), corpus, "fragment")
+    frozen = np.ones((9, 1), np.float32)
+    frozen[3] = np.inf
+    with pytest.raises(FfrError, match="1 of 9 passages"):
+        loop.rank_queries(TableBackbone(), corpus, "fragment", frozen)
+
+
+def losses_of(folder):
     return series(folder / "metrics.csv", "train/loss")
 
 
@@ -271,6 +318,32 @@ def test_a_run_that_was_cut_off_ends_like_an_undisturbed_one(toy, monkeypatch, s
     assert (resumed.best / "adapter" / "weight.pt").is_file()
 
 
+@pytest.mark.parametrize("instant", ["while step 0 is saved", "before the first evaluation"])
+def test_step_0_is_reported_once_whenever_a_run_was_cut_off(toy, monkeypatch, instant):
+    reported = []
+    report = LocalSession.report
+
+    def record(session, step, metrics, save):
+        if instant == "while step 0 is saved" and not reported:
+            reported.append(None)
+            raise RuntimeError("power cut")
+        reported.append(step)
+        report(session, step, metrics, save)
+
+    def dies(*arguments):
+        raise RuntimeError("power cut")
+
+    monkeypatch.setattr(LocalSession, "report", record)
+    with monkeypatch.context() as patch:
+        patch.setattr(losses, "backpropagate", dies)
+        with pytest.raises(RuntimeError, match="power cut"):
+            run(FemConfig.parse(toy, "toy"))
+    (result,) = run(FemConfig.parse(toy, "toy"))
+    assert [step for step in reported if step is not None] == [0, 2, 4, 6]
+    logged = [step for step, _ in series(result.folder / "metrics.csv", loop.METRIC)]
+    assert logged == [0, 2, 4, 6]
+
+
 def test_the_loss_falls_and_cached_gradients_change_nothing(toy):
     values = {**toy, "num_steps": 30, "evaluate_every": 30}
     (plain,) = run(FemConfig.parse(values, "toy"))
@@ -289,6 +362,34 @@ def test_the_loss_falls_and_cached_gradients_change_nothing(toy):
 def test_other_settings_do_not_go_on_from_a_checkpoint(toy):
     run(FemConfig.parse({**toy, "num_steps": 2}, "toy"))
     with pytest.raises(ConfigError, match="num_steps"):
+        run(FemConfig.parse(toy, "toy"))
+
+
+def change_turn(record):
+    record["turns"][1]["text"] = "something else?"
+
+
+def change_pairs(record):
+    record["qa_pairs"][0]["answer"] = "something else"
+
+
+@pytest.mark.parametrize("change", [change_turn, change_pairs])
+def test_changed_data_does_not_go_on_from_a_checkpoint(toy, change):
+    """Queries and dialogue ids stay as they were."""
+    file = loop.Path(toy["data"][0]["path"])
+    records = [record_from_dialogue(d) for d in DIALOGUES]
+    for record in records:
+        record["qa_pairs"] = [
+            {"fragment_id": 0, "question": f"q{i}", "answer": f"a{i}", "answer_turns": [i]}
+            for i in range(2)
+        ]
+    file.write_text("\n".join(map(json.dumps, records)))
+    run(FemConfig.parse(toy, "toy"))
+    run(FemConfig.parse(toy, "toy"))
+    for record in records:
+        change(record)
+    file.write_text("\n".join(map(json.dumps, records)))
+    with pytest.raises(ConfigError, match="started with data"):
         run(FemConfig.parse(toy, "toy"))
 
 
@@ -331,6 +432,23 @@ def test_settings_that_do_not_fit_are_refused(toy):
         FemConfig.parse(
             {**toy, "model": {"kind": "qwen2vl", "path": "x", "trained_side": "queries"}}, "toy"
         )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": {"trained_side": "queries"}, "loss": {"dims": [7]}}, "dims works with"),
+        ({"loss": {"anchor_weight": 1}}, "anchor_weight works with"),
+        (
+            {"model": {"trained_side": "queries"}, "step": {"views": ["turn", "fragment"]}},
+            "cannot hold 'fragment'",
+        ),
+        ({"lora": {"dropout": 0.1}}, "dropout works with"),
+    ],
+)
+def test_options_without_effect_are_refused(toy, values, message):
+    with pytest.raises(ConfigError, match=message):
+        FemConfig.parse({**toy, **values}, "toy")
 
 
 def test_passages_are_read_from_files(toy):

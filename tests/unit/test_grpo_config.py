@@ -164,6 +164,35 @@ def test_sampler_follows_the_difficulty_file(tmp_path):
     assert len(mixed) == 7
     with pytest.raises(InputError, match="no score"):
         make_sampler([*ids, "x#0", "y#0"], config, seed=0, epochs=1)
+    path.write_text(path.read_text() + '{"sample_id": "d8')
+    with pytest.raises(ConfigError, match=r"line 9 is no score .* jobs\.score_difficulty again"):
+        make_sampler(ids, config, seed=0, epochs=1)
+
+
+def test_scores_of_other_settings_or_data_are_not_gone_on_with(tmp_path):
+    from jobs.grpo.scoring import ScoreFile
+
+    file = write_corpus(tmp_path / "a.jsonl", ["d0", "d1"])
+    config = DifficultyConfig(
+        out=str(tmp_path), model={"path": "m", "prompts": "compact"}, data={"train": [file]}
+    )
+
+    def open_file(**changes):
+        model = config.model.model_copy(update=changes)
+        samples = load_samples([file])
+        return ScoreFile(tmp_path / "out", config.model_copy(update={"model": model}), samples)
+
+    open_file().append(['{"sample_id": "d0#0"}'])
+    assert list(open_file().done) == ["d0#0"]
+    for name, value in (("max_images", 2), ("max_pixels", 3136), ("dtype", "float32")):
+        with pytest.raises(ConfigError, match=f"other values of {name};"):
+            open_file(**{name: value})
+    moved = write_corpus(tmp_path / "b.jsonl", ["d0", "d1"])
+    samples = load_samples([moved])
+    assert list(ScoreFile(tmp_path / "out", config, samples).done) == ["d0#0"]
+    Path(file).write_text(Path(file).read_text().replace('"hi"', '"ho"'))
+    with pytest.raises(ConfigError, match="other values of samples;"):
+        open_file()
 
 
 def test_carried_groups_survive_json():

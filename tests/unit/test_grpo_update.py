@@ -17,7 +17,7 @@ from jobs.grpo.rows import Row, build_batch, microbatches, rows_of, share_rows
 from jobs.grpo.update import Updater
 from jobs.tiny.architecture import write_random_model
 from jobs.training.config import OptimizerConfig
-from jobs.training.optimization import build_optimizer
+from jobs.training.optimization import adamw
 
 
 @pytest.fixture(scope="module")
@@ -184,18 +184,16 @@ def test_reference_is_frozen_and_masks_are_shared(tiny, encoder):
 
 
 def make_updater(policy, encoder, **options):
-    optimizer, scheduler = build_optimizer(
-        policy.parameters,
-        OptimizerConfig(learning_rate=options.pop("rate", 1e-2), schedule="constant"),
-        10,
+    course = OptimizerConfig(
+        learning_rate=options.pop("rate", 1e-2), schedule=options.pop("schedule", "constant")
     )
     ranks = {name: options.pop(name) for name in ("rank", "world_size") if name in options}
     return Updater(
         policy=policy,
-        optimizer=optimizer,
-        scheduler=scheduler,
+        optimizer=adamw(policy.parameters, course),
         config=PolicyConfig(**options),
-        max_grad_norm=1.0,
+        course=course,
+        num_steps=10,
         pad_token_id=encoder.tokenizer.pad_token_id,
         **ranks,
     )
@@ -204,13 +202,13 @@ def make_updater(policy, encoder, **options):
 @pytest.mark.parametrize("top_p", [1.0, 0.85])
 def test_ratio_is_one_on_policy_and_clips_with_two_minibatches(tiny, encoder, top_p):
     groups = [[row] for row in make_rows(encoder, num_groups=4)]
-    once = make_updater(make_policy(tiny, encoder, top_p=top_p), encoder).step(groups)
+    once = make_updater(make_policy(tiny, encoder, top_p=top_p), encoder).step(groups, 0, 0.0)
     assert once["ratio"] == 1.0
     assert once["clipped"] == 0.0
     assert once["weight"] == pytest.approx(1.0)
     assert once["kl"] > 0
     policy = make_policy(tiny, encoder, top_p=top_p)
-    twice = make_updater(policy, encoder, minibatches=2, rate=0.2).step(groups)
+    twice = make_updater(policy, encoder, minibatches=2, rate=0.2).step(groups, 0, 0.0)
     assert twice["clipped"] > 0
     assert twice["ratio"] != 1.0
 
@@ -227,7 +225,7 @@ def test_a_step_raises_what_was_rewarded(tiny, encoder):
     before = gain()
     updater = make_updater(policy, encoder, beta=0.0)
     for _ in range(3):
-        updater.step([rows])
+        updater.step([rows], 0, 0.0)
     assert gain() > before
 
 
@@ -238,7 +236,7 @@ def test_loss_does_not_depend_on_microbatches_or_on_sharing_prompts(tiny, encode
     for rows, tokens in ((groups, 10_000), (groups, 1), (split, 10_000), (split, 100)):
         policy = make_policy(tiny, encoder)
         updater = make_updater(policy, encoder, tokens_per_microbatch=tokens)
-        numbers = updater.step(rows)
+        numbers = updater.step(rows, 0, 0.0)
         results.append((numbers["loss"], numbers["gradient_norm"], numbers["entropy"]))
     for other in results[1:]:
         assert other == pytest.approx(results[0], rel=1e-4)
@@ -252,9 +250,9 @@ def test_stale_samples_are_weighted(tiny, encoder):
         prompt=row.prompt, completions=row.completions, advantages=row.advantages, logprobs=told
     )
     # The sampler was certain of tokens that the policy finds unlikely: their weight is small.
-    numbers = make_updater(policy, encoder, rate=1e-9).step([[stale]])
+    numbers = make_updater(policy, encoder, rate=1e-9).step([[stale]], 0, 0.0)
     assert numbers["weight"] < 0.2
-    off = make_updater(policy, encoder, importance_cap=None).step([[stale]])
+    off = make_updater(policy, encoder, importance_cap=None).step([[stale]], 0, 0.0)
     assert off["weight"] == 1.0
 
 

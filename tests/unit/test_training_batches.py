@@ -70,6 +70,10 @@ def test_learning_rate_course():
     assert course[:3] == [0.5, 1.0, 1.0]
     assert course[6] == pytest.approx(0.55)
     assert course[10] == pytest.approx(0.1)
+    # Where a run may end early, the share of it that lies behind drives the decay.
+    course = [rate_share(step, 10, linear, done) for step, done in ((1, 0.9), (2, 0.2), (3, 0.6))]
+    assert course == pytest.approx([1.0, 1.0, 0.55])
+    assert [rate_share(4, 10, linear, done) for done in (0.1, 1.0)] == pytest.approx([1.0, 0.1])
     cosine = OptimizerConfig(warmup_share=0.0)
     assert [rate_share(step, 4, cosine) for step in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
 
@@ -352,3 +356,24 @@ def test_views_and_gold_by_hand(tmp_path):
     segments = read_examples([path], "segment")
     assert [e.answer for e in segments.examples] == ["[[0,2],[1,3,4]]", "[[0,2,3],[1,4]]"]
     assert segments.counts == {"gold_fragments_repaired": 1}
+
+
+def test_a_dialogue_id_that_occurs_twice_is_refused(tmp_path):
+    """Pictures are kept by dialogue, so the second one would be trained on those of the first."""
+    import json
+
+    from ffr_core.errors import InputError
+    from jobs.training.examples import read_examples
+
+    turns = [{"turn_id": 0, "speaker": "A", "text": "t", "images": []}]
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    for path, ids in ((first, "ab"), (second, "cb")):
+        records = [{"dialogue_id": i, "turns": turns, "fragments": [[0]]} for i in ids]
+        path.write_text("\n".join(map(json.dumps, records)))
+    with pytest.raises(
+        InputError, match=r"'b' occurs twice, in .*first\.jsonl and .*second\.jsonl"
+    ):
+        read_examples([first, second], "segment")
+    with pytest.raises(InputError, match="'a' occurs twice"):
+        read_examples([first, first], "localize")
+    assert len(read_examples([first, second], "segment", max_dialogues=3).examples) == 3

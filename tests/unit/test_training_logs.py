@@ -73,7 +73,7 @@ def test_a_restored_state_goes_on_exactly(tmp_path):
         scheduler=scheduler,
         cursor=Cursor(step=4, epoch=1, position=2, extra={"stage": "easy"}),
         random_states=[random_state()],
-        provenance=provenance({"seed": 0}, "abc"),
+        provenance=provenance({"seed": 0}, "abc", "one"),
     )
     expected = advance(model, optimizer, scheduler, 4)
     again = parts(0)
@@ -83,6 +83,7 @@ def test_a_restored_state_goes_on_exactly(tmp_path):
         optimizer=again[1],
         scheduler=again[2],
         data_hash="abc",
+        model="one",
     )
     assert (cursor.step, cursor.epoch, cursor.position, cursor.extra) == (
         4,
@@ -96,6 +97,8 @@ def test_a_restored_state_goes_on_exactly(tmp_path):
     arguments = {"modules": {"model": parts(0)[0]}, "optimizer": optimizer, "scheduler": scheduler}
     with pytest.raises(ConfigError, match="started with data"):
         load_state(tmp_path / "c", **arguments, data_hash="other")
+    with pytest.raises(ConfigError, match="started with model one, now it is two"):
+        load_state(tmp_path / "c", **arguments, model="two")
     arguments["modules"]["model"][0].bias.requires_grad = True
     with pytest.raises(ConfigError, match=r"1 differ, such as '0\.bias'"):
         load_state(tmp_path / "c", **arguments)
