@@ -50,6 +50,8 @@ class AblationConfig(Config):
     """Folder for runs and the table."""
     grpo: str
     """TOML file of `jobs.train_grpo`, relative to this file."""
+    changes: dict[str, Any] = Field(default_factory=dict)
+    """Changes of that file for every row, table by table; `model` also of `difficulty`."""
     sft: str | None = None
     """TOML file of `jobs.train_sft`; rows with `sft_share` need it."""
     sft_changes: dict[str, Any] = Field(default_factory=dict)
@@ -107,7 +109,9 @@ def _run_row(
     if row.sft_share is not None:
         changes = merge(changes, _cold_start(config, row, folder))
     launch = {"launch": {"name": name, "storage_path": str(out / "runs")}}
-    values = merge(merge(merge(read_toml(folder / config.grpo), changes), launch), row.changes)
+    values = read_toml(folder / config.grpo)
+    for part in (config.changes, changes, launch, row.changes):
+        values = merge(values, part)
     grpo = GrpoConfig.parse(values, f"{config.grpo} with the changes of row {row.name!r}")
     if not row.grpo:
         return score_adapter(grpo, grpo.model.cold_start, config.held_out)
@@ -145,8 +149,11 @@ def _cold_start(config: AblationConfig, row: AblationRow, folder: Path) -> dict[
         return {"model": model}
     changes: dict[str, Any] = {"model": model, "data": {"train": [str(rft_file)]}}
     if config.difficulty is not None:
-        scoring = {**changes, "out": str(out / "difficulty")}
-        score(DifficultyConfig.parse(merge(read_toml(folder / config.difficulty), scoring), "row"))
+        values = read_toml(folder / config.difficulty)
+        shared = {"model": config.changes.get("model", {}), "out": str(out / "difficulty")}
+        for part in (shared, changes):
+            values = merge(values, part)
+        score(DifficultyConfig.parse(values, str(config.difficulty)))
         changes["curriculum"] = {"difficulty": str(out / "difficulty" / "difficulty.jsonl")}
     return changes
 
