@@ -3,6 +3,7 @@
 import tempfile
 
 import pytest
+from index_place import Place, record, write
 from service_process import running_service
 
 
@@ -54,3 +55,14 @@ def b(service):
     """A client with the key of tenant B."""
     with service.client("b") as http:
         yield http
+
+
+@pytest.fixture(scope="session")
+def calm(tmp_path_factory, ray_cluster):
+    """A corpus that takes some seconds, and the rows of an undisturbed run over it."""
+    place = Place(tmp_path_factory.mktemp("calm"))
+    records = [record(f"d{i}", num_turns=20) for i in range(96)]
+    write(place.corpus / "a.jsonl", records[:48])
+    write(place.corpus / "b.jsonl", records[48:])
+    place.run()
+    return place, place.rows()

@@ -1,7 +1,6 @@
 """The index job on real Ray Data and Milvus Lite, with the hashing encoder."""
 
 import json
-import os
 import pickle
 import random
 import signal
@@ -11,112 +10,20 @@ import time
 from pathlib import Path
 
 import boto3
-import numpy as np
 import PIL.Image
 import psutil
 import pytest
+from index_place import PROFILE, Place, assert_same, record, start, wait_for_payloads, write
 from moto.server import ThreadedMotoServer
 
 from ffr_core.errors import NotFoundError
-from ffr_core.parts import build_builder, build_encoder, build_index, open_system
+from ffr_core.parts import build_builder, build_encoder, open_system
 from ffr_core.pipeline import delete_dialogue
 from ffr_core.profile import load_profile
 from ffr_core.records import dialogue_from_record
 from ffr_core.types import Dialogue, Fragment, Turn
-from jobs.index_corpus import IndexJobConfig, PoolConfig, describe, exceeds, run
+from jobs.index_corpus import describe, exceeds, run
 from jobs.index_owner import IndexOwner
-
-PROFILE = """
-[encoder]
-kind = "hashing"
-[index]
-kind = "milvus"
-uri = "{home}/i.db"
-"""
-WORDS = ["red", "bus", "hotel", "rain", "ticket", "map", "火锅", "明天", "会议", "lamp", "repair"]
-FAST = {"build": PoolConfig(batch=4, cpus=0.5)}
-
-
-def record(name, num_turns=8, seed=0, image=None):
-    rng = random.Random(f"{name}{seed}")
-    turns = [
-        {
-            "turn_id": i,
-            "speaker": rng.choice(["Ana", "Ben", "小明"]),
-            "text": " ".join(rng.choices(WORDS, k=6)),
-        }
-        for i in range(num_turns)
-    ]
-    if image:
-        turns[0]["images"] = [{"image_id": 0, "uri": image, "caption": None}]
-    return {"dialogue_id": name, "turns": turns}
-
-
-def write(path, records):
-    lines = (r if isinstance(r, bytes) else json.dumps(r).encode() for r in records)
-    path.write_bytes(b"".join(line + b"\n" for line in lines))
-
-
-class Place:
-    """A corpus folder, a home and a profile of one test."""
-
-    def __init__(self, folder):
-        self.corpus, self.home = folder / "corpus", folder / "home"
-        self.corpus.mkdir()
-        self.profile = folder / "p.toml"
-        self.profile.write_text(PROFILE)
-
-    def config(self, **changes):
-        given = {"input": (str(self.corpus),), "home": str(self.home), **FAST, **changes}
-        return IndexJobConfig(profile=str(self.profile), **given)
-
-    def run(self, **changes):
-        summary = run(self.config(**changes))
-        done = summary["indexed"] + summary["updated"] + summary["unchanged"]
-        assert summary["read"] == done + sum(summary["dead_lettered"].values())
-        return summary
-
-    def rows(self):
-        """Every stored row of the tenant but for revisions, and the payload keys."""
-        profile = load_profile(str(self.profile), self.home)
-        encoder = build_encoder(profile.encoder)
-        index = build_index(profile, encoder.fingerprint, encoder.dim)
-        found = dump(index)
-        headers = {h.dialogue_id: h for h in index.scan_headers("default")}
-        index.close()
-        return found, {name: (h.fingerprint, h.payload) for name, h in headers.items()}
-
-    def payloads(self):
-        return sorted(p.name for p in (self.home / "store").rglob("*.zst"))
-
-    def letters(self):
-        path = self.home / "runs" / "index" / "dead_letter.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def dump(index):
-    """All fragment and passage rows but for their revisions."""
-    view = index._tenants.find("default")
-    if view is None:
-        return {}
-    fields, found = ["turn_ids", "text", "min_ms", "has_image", "vector"], {}
-    for collection in (view.fragments, view.passages):
-        keys = [row["id"] for row in view.connection.scan(collection, view.scope, [])]
-        for start in range(0, len(keys), 200):
-            part = view.connection.get(collection, keys[start : start + 200], fields, "Strong")
-            found.update(((collection, key), row) for key, row in part.items())
-    return found
-
-
-def assert_same(one, other):
-    (rows, headers), (other_rows, other_headers) = one, other
-    assert headers == other_headers
-    assert rows.keys() == other_rows.keys()
-    for key, row in rows.items():
-        twin = dict(other_rows[key])
-        row = dict(row)
-        np.testing.assert_allclose(row.pop("vector"), twin.pop("vector"), atol=1e-6)
-        assert repr(row) == repr(twin)
 
 
 @pytest.fixture
@@ -329,47 +236,11 @@ def test_a_corpus_on_s3_is_read_from_the_store_of_the_profile(place, monkeypatch
         server.stop()
 
 
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory, ray_cluster):
-    """A corpus that takes some seconds, and the rows of an undisturbed run over it."""
-    place = Place(tmp_path_factory.mktemp("calm"))
-    records = [record(f"d{i}", num_turns=20) for i in range(96)]
-    write(place.corpus / "a.jsonl", records[:48])
-    write(place.corpus / "b.jsonl", records[48:])
-    place.run()
-    return place, place.rows()
-
-
 @pytest.fixture
 def big(place, calm):
     """The calm corpus with a home of its own; yields the rows that must come out."""
     place.corpus = calm[0].corpus
     return calm[1]
-
-
-def start(place, ray_cluster):
-    """The job as a process of its own on the cluster of the session."""
-    config = place.home.parent / "job.toml"
-    config.write_text(
-        f'input = ["{place.corpus}"]\nhome = "{place.home}"\nprofile = "{place.profile}"\n'
-        "[build]\nbatch = 4\ncpus = 0.5\n"
-    )
-    log = (place.home.parent / "job.log").open("wb")
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobs.index_corpus", "--config", str(config)],
-        env={**os.environ, "RAY_ADDRESS": ray_cluster},
-        stdout=log,
-        stderr=log,
-    )
-
-
-def wait_for_payloads(place, number, process):
-    deadline = time.monotonic() + 180
-    while len(place.payloads()) < number:
-        assert time.monotonic() < deadline, (place.home.parent / "job.log").read_text()
-        if process.poll() is not None:
-            return
-        time.sleep(0.02)
 
 
 def ray_worker(title):

@@ -1,0 +1,29 @@
+"""Several Ray nodes on this machine, held by a process of their own.
+
+    python ray_nodes.py FOLDER COUNT CPUS
+
+prints the address as a line of JSON. Each line `kill N` on its input ends node N at once, as a cut of
+power would; the end of its input ends them all. The head has no CPUs.
+"""
+
+import json
+import sys
+
+from ray.cluster_utils import Cluster
+
+
+def main(folder, count, cpus):
+    memory = {"object_store_memory": 200_000_000}
+    head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, **memory}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes = [cluster.add_node(num_cpus=cpus, **memory) for _ in range(count)]
+    cluster.wait_for_nodes()
+    print(json.dumps({"address": cluster.address}), flush=True)
+    for line in sys.stdin:
+        cluster.remove_node(nodes[int(line.split()[1])], allow_graceful=False)
+        print(json.dumps({"killed": line.strip()}), flush=True)
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
