@@ -8,6 +8,9 @@ from dataclasses import replace
 
 from ffr_core.types import Candidate, Dialogue, DialogueAnswer, Localization
 
+MIN_CONFIDENCE = 0.15
+"""What an element needs to stay in a weighed answer, unless a profile says otherwise."""
+
 
 def weigh(
     candidate: Candidate,

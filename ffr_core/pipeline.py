@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from ffr_core.aggregation import aggregate_dialogue, rank_answers, weigh
+from ffr_core.aggregation import MIN_CONFIDENCE, aggregate_dialogue, rank_answers, weigh
 from ffr_core.errors import InputError, NotFoundError
 from ffr_core.passages import make_passages, passage_of, passage_windows
 from ffr_core.protocols import BatchLocalizer
@@ -203,7 +203,7 @@ class System:
     """K. Source: authors' setting."""
     min_relevance: float = 0.0
     recall_weight: float = 0.0
-    min_confidence: float = 0.15
+    min_confidence: float = MIN_CONFIDENCE
     """For both see `weigh`."""
 
     def __enter__(self) -> System:

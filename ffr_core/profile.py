@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
+from ffr_core.aggregation import MIN_CONFIDENCE
 from ffr_core.config import Config, read_toml
 from ffr_core.engine.config import EngineConfig
 from ffr_core.errors import ConfigError
@@ -154,7 +155,7 @@ class SearchConfig(Config):
     """Candidates whose localization is less likely to be relevant are dropped."""
     recall_weight: float = Field(default=0.0, ge=0)
     """How much a candidate's distance to the best one in recall lowers its relevance."""
-    min_confidence: float = Field(default=0.15, ge=0, le=1)
+    min_confidence: float = Field(default=MIN_CONFIDENCE, ge=0, le=1)
     """Turns and images that are less likely after that are no part of an answer; unused with a
     `recall_weight` of 0."""
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ffr_core.aggregation import rank_answers, weigh
+from ffr_core.aggregation import MIN_CONFIDENCE, rank_answers, weigh
 from ffr_core.errors import NotFoundError
 from ffr_core.pipeline import aggregate
 from ffr_core.types import Candidate, Dialogue, DialogueAnswer, Filters, Localization
@@ -92,7 +92,7 @@ class Searcher:
     search_timeout: float
     min_relevance: float
     recall_weight: float = 0.0
-    min_confidence: float = 0.15
+    min_confidence: float = MIN_CONFIDENCE
     version: VersionCall = no_version
     """The version in force."""
 
