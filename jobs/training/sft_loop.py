@@ -98,13 +98,14 @@ def prepare(config: SftConfig, session: Session) -> Run:
             f"no training sequence is left of {len(data.examples)} examples ({dict(counts)});"
             " check `train` and `max_length`"
         )
-    held_out = read_examples(config.evaluation, config.task, config.views).examples
+    held_out = read_examples(config.evaluation, config.task, config.views)
+    counts.update({f"evaluation_{name}": count for name, count in held_out.counts.items()})
     return Run(
         config=config,
         session=session,
         model=model,
         source=source,
-        evaluation=list(held_out[: config.max_eval_examples]),
+        evaluation=list(held_out.examples[: config.max_eval_examples]),
         engine=TransformersEngine(
             model.base, encoder, max_batch_tokens=config.eval_batch_tokens, seed=config.seed
         ),
