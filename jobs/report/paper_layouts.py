@@ -47,7 +47,7 @@ def overall(report: Report) -> ShownTable:
         rows=set_rows(report, "2", "selection", measured, printed, width=6),
         note="Micro over queries. Joint precision and recall are harmonic means of utterances and"
         " images, 0 for a system that picks no image; joint F1 and MCC are arithmetic means. F1"
-        " per dialogue is over the modalities that its gold or answers name. The paper's numbers"
+        " per dialogue is over the modalities that its gold names. The paper's numbers"
         " are of its own sets.",
     )
 

@@ -56,19 +56,22 @@ def _three(sums_S: Table) -> Three:
 def _three_of_part(sums_S: Table) -> Three:
     """As `_three`, for a part of a set, which may hold one modality or none.
 
-    A modality without an error has all scores 1; joint averages those that gold or answers name.
-    Our reading: the paper scores whole sets.
+    A modality without an error has all scores 1. Joint averages the modalities that gold names, or
+    where it names none, those that answers name: one wrong image among the answers to questions
+    about texts shall not halve their score. Our reading: the paper scores whole sets.
 
     Example:
-        No image in gold or answers, utterances at F1 0.5: image F1 1, joint F1 0.5.
+        No image in gold, one in the answers, utterances at F1 0.5: image F1 0, joint F1 0.5.
     """
     utterance, image = (
         selection.scores(_counts(sums_4)) if sums_4[1:3].any() else NO_ERROR
         for sums_4 in (sums_S[:4], sums_S[4:])
     )
-    if not sums_S[4:7].any():
+    gold = (sums_S[0] + sums_S[2], sums_S[4] + sums_S[6])
+    utterances, images = gold if any(gold) else (sums_S[1], sums_S[5])
+    if utterances and not images:
         return utterance, image, utterance
-    if not sums_S[:3].any():
+    if images and not utterances:
         return utterance, image, image
     return utterance, image, selection.joint(utterance, image)
 

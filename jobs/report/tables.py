@@ -109,10 +109,7 @@ def groups_table(report: Report, name: str) -> ShownTable:
             shown = [_group(known[s].get(group)) if s in known else NOT_RUN for s in systems]
             rows.append((item["name"], group, str(one["queries"]), *shown))
     titles = {"turns": "turns of the dialogue (Fig. 7)", "span": "normalized span of the gold"}
-    note = (
-        "F1 / MCC over the modalities that gold or answers name; for negative queries: share left"
-        " empty."
-    )
+    note = "F1 / MCC over the modalities that gold names; for negative queries: share left empty."
     if name == "span":
         note += " Span: (last - first + 1) / number of gold turns, our reading of Sec 5.1.3."
     return ShownTable(
