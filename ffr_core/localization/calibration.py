@@ -124,7 +124,8 @@ def fit_isotonic(scores: Sequence[float], labels: Sequence[bool]) -> Calibrator:
         blocks.append([score, label, 1.0])
         while len(blocks) > 1 and (
             blocks[-2][1] / blocks[-2][2] >= blocks[-1][1] / blocks[-1][2]
-            or blocks[-2][0] / blocks[-2][2] == blocks[-1][0] / blocks[-1][2]
+            # Equal scores; the mean of several may be above each by rounding.
+            or blocks[-2][0] / blocks[-2][2] >= blocks[-1][0] / blocks[-1][2]
         ):
             last = blocks.pop()
             blocks[-1] = [a + b for a, b in zip(blocks[-1], last, strict=True)]

@@ -8,7 +8,17 @@ from service_process import running_service
 
 
 @pytest.fixture(scope="session")
-def ray_cluster():
+def s3_credentials():
+    """Credentials of a test server, in the environment of this process and those it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_credentials):
     """A Ray of our own with more CPUs than the machine has; yields its address."""
     import ray
 

@@ -215,10 +215,7 @@ def test_what_the_index_refuses_costs_no_neighbor(place):
     assert len(place.payloads()) == 1
 
 
-def test_a_corpus_on_s3_is_read_from_the_store_of_the_profile(place, monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+def test_a_corpus_on_s3_is_read_from_the_store_of_the_profile(place):
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     try:

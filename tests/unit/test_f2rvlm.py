@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ffr_core.engine.background import BackgroundEngine
@@ -187,6 +187,7 @@ def test_isotonic_by_hand() -> None:
         fit_isotonic([0.1], [True])
 
 
+@example([(0.7924866874217351, label) for label in (False, False, False, True)])
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=60))
 def test_fits_rise_and_isotonic_equals_a_known_one(pairs: list[tuple[float, bool]]) -> None:
     scores, labels = [s for s, _ in pairs], [y for _, y in pairs]

@@ -36,9 +36,8 @@ def corpora(value):
 def test_training_reads_what_build_dataset_writes(written):
     files = [path for form in TRAINING for path in sorted(PAPER.glob(f"{form}.toml"))]
     named = {str(path.relative_to(PAPER)): corpora(read_toml(path)) for path in files}
-    assert {name for name, paths in named.items() if not paths} == {"ablations/table6.toml"}
     for name, paths in named.items():
-        assert paths <= written, name
+        assert paths and paths <= written, name
     # Each file is read by some job.
     assert set().union(*named.values()) == written
 
