@@ -167,7 +167,8 @@ class AnnotateStage:
         items = self._round("merge", questions, rows, faults)
         tags = [tag_assignment(item, self._prompts, structured=structured) for item in items]
         items = self._round("tag", tags, rows, faults)
-        items = self._round("qa", [qa_assignment(i, self._prompts) for i in items], rows, faults)
+        pairs = [qa_assignment(item, self._prompts, structured=structured) for item in items]
+        items = self._round("qa", pairs, rows, faults)
         for item in items:
             row = rows[item.dialogue.dialogue_id]
             row["item"] = to_json(replace(item, pool=row["pool"]))

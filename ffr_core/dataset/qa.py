@@ -8,20 +8,26 @@ two pairs with different answers, since one alone has nothing to be contrasted w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ffr_core.dataset.asking import AnswerError, Assignment, listed, text_of
+from ffr_core.dataset.asking import AnswerError, Assignment, json_string, listed, text_of
 from ffr_core.dataset.dataset_prompts import LANGUAGE_NAMES, DatasetPrompts
 from ffr_core.dataset.long_dialogue import LongDialogue, QaPair
 from ffr_core.markup import unescape
 from ffr_core.types import Dialogue
 
 MIN_PAIRS = 2
+MAX_PAIRS = 6
+"""Of a fragment, in answers under a grammar."""
+MAX_CHARACTERS = 200
+"""Of a question or an answer, likewise."""
 
 
-def qa_assignment(item: LongDialogue, prompts: DatasetPrompts) -> Assignment[LongDialogue]:
+def qa_assignment(
+    item: LongDialogue, prompts: DatasetPrompts, *, structured: bool = False
+) -> Assignment[LongDialogue]:
     """The question for all fragments of one long dialogue."""
     dialogue = item.dialogue
     payload = {
@@ -36,8 +42,32 @@ def qa_assignment(item: LongDialogue, prompts: DatasetPrompts) -> Assignment[Lon
         return replace(item, qa=check_qa(dialogue, answer))
 
     return Assignment(
-        key=dialogue.dialogue_id, messages=prompts.messages("qa", payload), check=check
+        key=dialogue.dialogue_id,
+        messages=prompts.messages("qa", payload),
+        check=check,
+        grammar=qa_grammar(dialogue) if structured else None,
     )
+
+
+def qa_grammar(dialogue: Dialogue) -> str:
+    """A regular expression of answers with pairs for each fragment, in order, about its own ids."""
+    text = json_string(MAX_CHARACTERS)
+    blocks = []
+    for number, turn_ids in enumerate(dialogue.fragments or ()):
+        images = [i for i, turn in enumerate(dialogue.turn_of_image) if turn in turn_ids]
+        image_list = rf"\[(?:{_id_list(images)})?\]" if images else r"\[\]"
+        pair = (
+            rf'\{{"fragment": {number}, "question": {text}, "answer": {text},'
+            rf' "turns": \[{_id_list(turn_ids)}\], "images": {image_list}\}}'
+        )
+        fewest = max(1, min(MIN_PAIRS, len(turn_ids) - 1))
+        blocks.append(rf"{pair}(?:, {pair}){{{fewest - 1},{MAX_PAIRS - 1}}}")
+    return r'\{"pairs": \[' + ", ".join(blocks) + r"\]\}"
+
+
+def _id_list(ids: Sequence[int]) -> str:
+    one = f"(?:{'|'.join(map(str, ids))})"
+    return rf"{one}(?:, {one}){{0,{len(ids) - 1}}}"
 
 
 def _turns(dialogue: Dialogue, turn_ids: tuple[int, ...]) -> list[dict[str, Any]]:

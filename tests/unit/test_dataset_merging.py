@@ -11,7 +11,7 @@ from ffr_core.dataset.asking import AnswerError, Refusal, ask, parse_json
 from ffr_core.dataset.dataset_prompts import DatasetPrompts, payload_of
 from ffr_core.dataset.long_dialogue import from_json, to_json
 from ffr_core.dataset.merging import check_merge, merge_assignment, merge_grammar
-from ffr_core.dataset.qa import check_qa, qa_assignment
+from ffr_core.dataset.qa import check_qa, qa_assignment, qa_grammar
 from ffr_core.dataset.scripted_annotator import scripted_answer
 from ffr_core.errors import ConfigError
 from ffr_core.generation import Completion, GenerationRequest, Sampling
@@ -164,6 +164,31 @@ def test_missing_and_repeated_elements():
         with pytest.raises(AnswerError) as error:
             check_tags(TALK, answer)
         assert error.value.reason == reason
+
+
+def test_the_grammar_of_pairs_admits_what_the_check_takes():
+    dialogue = check(merged_answer()).dialogue
+    pictured = [dialogue.turn_of_image.index(i) for i in dialogue.turn_of_image[:1]]
+    answer = {
+        "pairs": [
+            {
+                "fragment": number,
+                "question": "what?",
+                "answer": f"this {n}",
+                "turns": [ids[n]],
+                "images": [i for i in pictured if dialogue.turn_of_image[i] in ids],
+            }
+            for number, ids in enumerate(dialogue.fragments)
+            for n in range(max(1, min(2, len(ids) - 1)))
+        ]
+    }
+    assert check_qa(dialogue, answer)
+    grammar = re.compile(qa_grammar(dialogue))
+    assert grammar.fullmatch(json.dumps(answer))
+    for change in ({"turns": []}, {"turns": [99]}, {"images": [99]}, {"answer": "x" * 201}):
+        wrong = {"pairs": [{**answer["pairs"][0], **change}, *answer["pairs"][1:]]}
+        assert not grammar.fullmatch(json.dumps(wrong))
+    assert not grammar.fullmatch(json.dumps({"pairs": answer["pairs"][:-1]}))
 
 
 def test_qa_pairs_stay_inside_their_fragment():
