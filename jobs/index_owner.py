@@ -65,6 +65,7 @@ class IndexOwner:
         self._payloads = build_payloads(parsed)
         self._tenant, self._keep_others = tenant, keep_others
         self._orders: dict[bytes, Order] = {}
+        self._decisions: dict[bytes, tuple[Order, Decision]] = {}
         self._begun: Counter[str] = Counter()
 
     def begin(self, work: str) -> int:
@@ -81,13 +82,19 @@ class IndexOwner:
     ) -> list[Decision]:
         """Say for each record whether there is work to do; remembers which record wins.
 
-        `restore` removes the tombstones of deleted dialogues, unless it is a dry run.
+        `restore` removes the tombstones of deleted dialogues, unless it is a dry run. A record that
+        is asked about again gets the same answer: Ray repeats a stage when a node takes its output
+        along, and refuses one that then gives another number of blocks.
         """
         headers = self._index.headers(self._tenant, {claim.dialogue_id for claim in claims})
         decisions: list[Decision] = []
         for claim in claims:
             header = headers.get(claim.dialogue_id)
-            if not self._wins(claim.dialogue_id, claim.order):
+            key = _key(claim.dialogue_id)
+            order, earlier = self._decisions.get(key, (None, None))
+            if earlier is not None and order == claim.order:
+                decisions.append(earlier)
+            elif not self._wins(claim.dialogue_id, claim.order):
                 decisions.append("duplicate")
             elif header is None:
                 decisions.append("new")
@@ -98,6 +105,7 @@ class IndexOwner:
             else:
                 same = header.fingerprint == claim.fingerprint
                 decisions.append("unchanged" if same else "changed")
+            self._decisions[key] = (claim.order, decisions[-1])
         return decisions
 
     def write(self, items: Sequence[tuple[Order, bytes]]) -> list[Refusal | None]:
@@ -139,10 +147,14 @@ class IndexOwner:
         self._index.close()
 
     def _wins(self, dialogue_id: str, order: Order) -> bool:
-        key = hashlib.sha256(dialogue_id.encode()).digest()[:16]
+        key = _key(dialogue_id)
         best = max(order, self._orders.get(key, order))
         self._orders[key] = best
         return order == best
+
+
+def _key(dialogue_id: str) -> bytes:
+    return hashlib.sha256(dialogue_id.encode()).digest()[:16]
 
 
 def owner_of(dialogue_id: str, num_owners: int) -> int:

@@ -23,7 +23,7 @@ from ffr_core.profile import load_profile
 from ffr_core.records import dialogue_from_record
 from ffr_core.types import Dialogue, Fragment, Turn
 from jobs.index_corpus import describe, exceeds, run
-from jobs.index_owner import IndexOwner
+from jobs.index_owner import Claim, IndexOwner
 
 
 @pytest.fixture
@@ -202,7 +202,10 @@ def test_what_the_index_refuses_costs_no_neighbor(place):
     items = [*builder.build([gone, kept]), *builder.embed([(whole, one_fragment)])]
     owner = IndexOwner(profile.model_dump(), encoder.fingerprint, encoder.dim, "default")
     order = [(("a.jsonl", i), pickle.dumps(item)) for i, item in enumerate(items)]
+    claim = Claim(dialogue_id="gone", order=("a.jsonl", 0), fingerprint=items[0].fingerprint)
+    assert owner.decide([claim], False) == ["new"]
     assert owner.write(order[:1]) == [None]
+    assert owner.decide([claim], False) == ["new"]  # the same answer, also when it is written
     assert delete_dialogue(owner._index, owner._payloads, "default", "gone")
     refusals = owner.write(order)
     assert [refusal and refusal[0] for refusal in refusals] == [

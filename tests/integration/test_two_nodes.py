@@ -47,6 +47,7 @@ def nodes():
                 holder.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_node_that_goes_away_loses_and_doubles_nothing(tmp_path, calm, nodes):
     address, token, kill = nodes
