@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ffr_core.engine.config import EngineConfig
 from ffr_core.errors import ConfigError
@@ -57,27 +57,18 @@ def _fem_encoder(config: EncoderConfig, s3_endpoint: str | None) -> Encoder:
     assert config.path is not None
     reader = ImageReader(limits=ImageLimits(roots=config.image_roots), s3_endpoint=s3_endpoint)
     template = FemTemplate(query_instruction=config.query_instruction, max_tokens=config.max_tokens)
-    if config.engine == "vllm":
-        from ffr_core.embedding.fem_vllm import VllmFemEncoder
+    common: dict[str, Any] = {
+        "adapter": config.adapter,
+        "template": template,
+        "dtype": config.dtype,
+        "max_pixels": config.max_pixels,
+    }
+    if config.engine == "transformers":
+        return FemEncoder(config.path, reader.open, device=config.device, **common)
+    from ffr_core.embedding.fem_vllm import VllmFemEncoder
 
-        return VllmFemEncoder(
-            config.path,
-            reader.open,
-            adapter=config.adapter,
-            template=template,
-            dtype=config.dtype,
-            max_pixels=config.max_pixels,
-            gpu_memory_utilization=config.gpu_memory_utilization,
-        )
-    return FemEncoder(
-        config.path,
-        reader.open,
-        adapter=config.adapter,
-        template=template,
-        dtype=config.dtype,
-        device=config.device,
-        max_pixels=config.max_pixels,
-    )
+    share = config.gpu_memory_utilization
+    return VllmFemEncoder(config.path, reader.open, gpu_memory_utilization=share, **common)
 
 
 def part_engine(profile: Profile, part: SegmenterConfig | LocalizerConfig) -> Engine | None:

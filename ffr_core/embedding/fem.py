@@ -134,7 +134,53 @@ def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[in
     return batches
 
 
-class FemEncoder:
+class FemBase:
+    """What the engines of FEM share: prompts, sizes and the fingerprint; `_encode` is theirs."""
+
+    def __init__(self, encoder: PromptEncoder, template: FemTemplate, fingerprint: str) -> None:
+        """Keep what the prompts need; a subclass sets `_dim`."""
+        self._encoder, self._inputs = encoder, FemInputs(encoder, template)
+        self._max_tokens, self._fingerprint = template.max_tokens, fingerprint
+        self._dim = self._tokens_read = 0
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self._dim
+
+    @property
+    def max_tokens(self) -> int:
+        """Longer passages are cut."""
+        return self._max_tokens
+
+    @property
+    def fingerprint(self) -> str:
+        """Model, adapter hash, template and settings."""
+        return self._fingerprint
+
+    @property
+    def tokens_read(self) -> int:
+        """Tokens read so far, image tokens included, padding not."""
+        return self._tokens_read
+
+    def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
+        """Return [P, D], unit norm; pictures are read.
+
+        Raises:
+            InputError: A picture cannot be read.
+        """
+        return self._encode([self._inputs.render_passage(passage) for passage in passages])
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return [Q, D], unit norm."""
+        return self._encode([self._inputs.render_query(text) for text in texts])
+
+    def _encode(self, prompts: Sequence[RenderedPrompt]) -> NDArray[np.float32]:
+        """Unit vectors [B, D] of B prompts, none included."""
+        raise NotImplementedError
+
+
+class FemEncoder(FemBase):
     """An `Encoder` over a Qwen2-VL folder and, usually, a trained adapter."""
 
     def __init__(
@@ -168,60 +214,28 @@ class FemEncoder:
 
         template = template or FemTemplate()
         encoder = PromptEncoder(load_processor(path), images, max_pixels, max_images)
-        self._inputs = FemInputs(encoder, template)
+        fingerprint = fem_fingerprint(path, adapter, dtype, encoder, template)
+        super().__init__(encoder, template, fingerprint)
         self._model = load_model(path, dtype, device)
         self._dim = int(self._model.get_input_embeddings().embedding_dim)
         self._pad_id = int(encoder.tokenizer.pad_token_id)
-        self._max_tokens, self._batch_tokens = template.max_tokens, batch_tokens
+        self._batch_tokens = batch_tokens
         if adapter is not None:
             from peft import PeftModel
 
             self._model = PeftModel.from_pretrained(
                 self._model, str(adapter), adapter_name="fem"
             ).eval()
-        self._fingerprint = fem_fingerprint(path, adapter, dtype, encoder, template)
-        self._tokens_read = 0
 
-    @property
-    def dim(self) -> int:
-        """D."""
-        return self._dim
-
-    @property
-    def max_tokens(self) -> int:
-        """Longer passages are cut."""
-        return self._max_tokens
-
-    @property
-    def fingerprint(self) -> str:
-        """Model, adapter hash, template and settings."""
-        return self._fingerprint
-
-    @property
-    def tokens_read(self) -> int:
-        """Tokens read so far, image tokens included, padding not."""
-        return self._tokens_read
-
-    def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
-        """Return [P, D], unit norm; pictures are read.
-
-        Raises:
-            InputError: A picture cannot be read.
-        """
-        return self._encode([self._inputs.passage(passage) for passage in passages])
-
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return [Q, D], unit norm."""
-        return self._encode([self._inputs.query(text) for text in texts])
-
-    def _encode(self, prompts: Sequence[EncodedPrompt]) -> NDArray[np.float32]:
+    def _encode(self, prompts: Sequence[RenderedPrompt]) -> NDArray[np.float32]:
         import torch
 
+        expanded = [self._encoder.expand(prompt) for prompt in prompts]
         vectors = np.zeros((len(prompts), self._dim), np.float32)
-        lengths = [len(prompt.input_ids) for prompt in prompts]
+        lengths = [len(prompt.input_ids) for prompt in expanded]
         self._tokens_read += sum(lengths)
         with torch.inference_mode() if prompts else nullcontext():
             for batch in batches_by_length(lengths, self._batch_tokens):
-                rows = [prompts[i] for i in batch]
+                rows = [expanded[i] for i in batch]
                 vectors[batch] = last_token_vectors(self._model, rows, self._pad_id).cpu().numpy()
         return vectors

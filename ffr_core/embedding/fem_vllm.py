@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffr_core.embedding.fem import FemInputs, FemTemplate, fem_fingerprint
+from ffr_core.embedding.fem import FemBase, FemTemplate, fem_fingerprint
 from ffr_core.engine.inputs import PromptEncoder, RenderedPrompt
 from ffr_core.engine.loading import load_processor
-from ffr_core.types import Passage
 
 if TYPE_CHECKING:
     import PIL.Image
     from numpy.typing import NDArray
 
 
-class VllmFemEncoder:
+class VllmFemEncoder(FemBase):
     """An `Encoder` over a Qwen2-VL folder and, usually, a trained adapter.
 
     Its fingerprint is that of `FemEncoder`: an index that one of them built is read by the other.
@@ -64,10 +63,10 @@ class VllmFemEncoder:
         from vllm import LLM
         from vllm.config import PoolerConfig
 
-        self._template = template or FemTemplate()
+        template = template or FemTemplate()
         encoder = PromptEncoder(load_processor(path), images, max_pixels, max_images)
-        self._encoder, self._inputs = encoder, FemInputs(encoder, self._template)
-        self._fingerprint = fem_fingerprint(path, adapter, dtype, encoder, self._template)
+        fingerprint = fem_fingerprint(path, adapter, dtype, encoder, template)
+        super().__init__(encoder, template, fingerprint)
         options: dict[str, Any] = {"dtype": dtype}
         set_num_threads = torch.set_num_threads
         self._lora: Any = None
@@ -81,7 +80,7 @@ class VllmFemEncoder:
             runner="pooling",
             convert="embed",
             pooler_config=PoolerConfig(seq_pooling_type="LAST", use_activation=True),
-            max_model_len=self._template.max_tokens,
+            max_model_len=template.max_tokens,
             limit_mm_per_prompt={"image": max_images, "video": 0},
             gpu_memory_utilization=gpu_memory_utilization,
             enforce_eager=on_cpu,
@@ -95,39 +94,6 @@ class VllmFemEncoder:
             vllm_lora.install()
         self._dim = int(self._llm.llm_engine.model_config.get_hidden_size())
         self._lock = threading.Lock()
-        self._tokens_read = 0
-
-    @property
-    def dim(self) -> int:
-        """D."""
-        return self._dim
-
-    @property
-    def max_tokens(self) -> int:
-        """Longer passages are cut."""
-        return self._template.max_tokens
-
-    @property
-    def fingerprint(self) -> str:
-        """Model, adapter hash, template and settings."""
-        return self._fingerprint
-
-    @property
-    def tokens_read(self) -> int:
-        """Tokens read so far, image tokens included."""
-        return self._tokens_read
-
-    def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
-        """Return [P, D], unit norm; pictures are read.
-
-        Raises:
-            InputError: A picture cannot be read.
-        """
-        return self._encode([self._inputs.render_passage(passage) for passage in passages])
-
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return [Q, D], unit norm."""
-        return self._encode([self._inputs.render_query(text) for text in texts])
 
     def close(self) -> None:
         """End the engine and leave the process as it was."""
