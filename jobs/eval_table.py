@@ -54,6 +54,15 @@ def row(name: str, results: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is no result of `ffrs eval --json`: {error}; give the file that it wrote"
+        ) from error
+
+
 def _percent(*shares: float) -> str:
     return " / ".join(f"{100 * share:.1f}" for share in shares)
 
@@ -63,7 +72,7 @@ def main(results: Annotated[list[Path], typer.Argument(help="JSON files of `ffrs
     """Print the table."""
     print(HEAD)
     for path in results:
-        print(row(path.stem, json.loads(path.read_text())))
+        print(row(path.stem, _read(path)))
 
 
 if __name__ == "__main__":

@@ -44,3 +44,12 @@ def test_results_without_baselines_are_an_error_that_says_what_to_do(tmp_path, c
     with pytest.raises(typer.Exit):
         main([path])
     assert capsys.readouterr().err.startswith("error: plain holds no results of baselines")
+
+
+def test_a_file_that_is_no_result_is_one_sentence(tmp_path, capsys):
+    path = tmp_path / "broken.json"
+    for make in (lambda: None, lambda: path.write_text("{")):
+        make()
+        with pytest.raises(typer.Exit):
+            main([path])
+        assert "is no result of `ffrs eval --json`" in capsys.readouterr().err
