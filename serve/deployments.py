@@ -27,7 +27,7 @@ from serve.engine_worker import EngineLocalizer, EngineWorker
 from serve.gateway import Gateway
 from serve.remote import RemoteLocalizer, RemoteOwner
 from serve.remote_engine import Pending, RemoteEngine
-from serve.routing import ROUTER
+from serve.routing import ROUTER, WRITE_ROUTER
 from serve.tracing import log_facts
 from serve.versions import AdapterVersion, localizer_engine
 from serve.web_app import create_app
@@ -211,6 +211,7 @@ def build_application(profile: Profile, keys: Path | None) -> Application:
         ray_actor_options={"num_cpus": config.owner_cpus, "num_gpus": config.owner_gpus},
         max_ongoing_requests=config.owner_threads * 4,
         max_queued_requests=config.max_ongoing * 2,
+        request_router_config=RequestRouterConfig(request_router_class=WRITE_ROUTER),
         **common,
     )
     segmenter = None

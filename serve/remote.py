@@ -11,7 +11,7 @@ from ray.serve.handle import DeploymentHandle
 
 from ffr_core.types import Dialogue, Filters, Header, IndexStats, Localization
 from serve.problems import Problem
-from serve.routing import fragment_key
+from serve.routing import dialogue_key, fragment_key
 from serve.versions import AdapterVersion
 from serve.workers import Added, Group, Recall, Returned
 
@@ -38,12 +38,13 @@ class RemoteOwner:
 
     async def add(self, tenant: str, dialogue: Dialogue, restore: bool) -> Returned[Added]:
         """Add or replace."""
-        call = self._handle.add.remote(tenant, dialogue, restore)
-        return await finish(call, self._retry_after)
+        handle = self._handle.options(session_id=dialogue_key(tenant, dialogue.dialogue_id))
+        return await finish(handle.add.remote(tenant, dialogue, restore), self._retry_after)
 
     async def delete(self, tenant: str, dialogue_id: str) -> Returned[bool]:
         """Remove."""
-        return await finish(self._handle.delete.remote(tenant, dialogue_id), self._retry_after)
+        handle = self._handle.options(session_id=dialogue_key(tenant, dialogue_id))
+        return await finish(handle.delete.remote(tenant, dialogue_id), self._retry_after)
 
     async def stats(self, tenant: str) -> Returned[IndexStats]:
         """Count."""

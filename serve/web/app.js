@@ -173,7 +173,8 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("input:not([type=checkbox]), textarea, select");
   if (event.key === "/" && !typing) {
     event.preventDefault();
-    if (reader.isOpen()) leave();
+    if (!reader.isOpen()) return $("query").select();
+    leave();
     setTimeout(() => $("query").select(), reader.isOpen() ? 60 : 0);
   } else if (event.key === "Escape") {
     if (reader.isOpen()) leave();

@@ -2,7 +2,7 @@
 
     python ray_nodes.py FOLDER COUNT CPUS
 
-prints the address as a line of JSON. Each line `kill N` on its input ends node N at once, like
+prints the address and the process ids of the nodes as a line of JSON. Each line `kill N` on its input ends node N at once, like
 a power cut; the end of its input ends them all. The head has no CPUs.
 """
 
@@ -18,7 +18,8 @@ def main(folder, count, cpus):
     cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.add_node(num_cpus=cpus, **memory) for _ in range(count)]
     cluster.wait_for_nodes()
-    print(json.dumps({"address": cluster.address}), flush=True)
+    raylets = [node.all_processes["raylet"][0].process.pid for node in nodes]
+    print(json.dumps({"address": cluster.address, "raylets": raylets}), flush=True)
     for line in sys.stdin:
         cluster.remove_node(nodes[int(line.split()[1])], allow_graceful=False)
         print(json.dumps({"killed": line.strip()}), flush=True)

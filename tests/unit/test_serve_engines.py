@@ -18,7 +18,7 @@ from serve.adapters import LoadedVersions
 from serve.deployments import build_application
 from serve.engine_worker import EngineLocalizer
 from serve.remote_engine import RemoteEngine
-from serve.routing import FragmentRouter, fragment_key, ranking
+from serve.routing import DialogueRouter, FragmentRouter, fragment_key, ranking
 from serve.versions import AdapterVersion, VersionBook, folder_version, profile_version
 from serve.workers import Group
 
@@ -340,6 +340,8 @@ def test_the_paper_profile_has_a_gpu_for_each_model_and_routes_by_fragment(tmp_p
     assert gpus == [0.2, 0.8, 1.0]
     config = localizer._deployment_config
     assert config.request_router_config.get_request_router_class() is FragmentRouter
+    routing = owner._deployment_config.request_router_config
+    assert routing.get_request_router_class() is DialogueRouter
     scaling = config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas) == (2, 8)
     assert scaling.target_ongoing_requests == 40 < config.max_ongoing_requests
