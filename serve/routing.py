@@ -1,11 +1,11 @@
 """Which localizer process reads a fragment, and which owner writes a dialogue.
 
-A fragment goes to the process whose engine has its prefix in cache, the writes of a dialogue go to one
-owner, which writes one after the other. Rendezvous hashing over a session id: the same fragment
-mostly meets the same process whatever the query, and a process that joins or leaves moves only its own
-share. A second attempt starts at the next process. It stands on Ray's own default router, which passes
-a process that is full over; with Ray 2.60's experimental consistent-hash router, 20 calls that arrived
-together were never routed.
+A fragment goes to the process whose engine has its prefix in cache, the writes of a dialogue go to
+one owner, which writes one after the other. Rendezvous hashing over a session id: the same fragment
+mostly meets the same process whatever the query, and a process that joins or leaves moves only its
+own share. A second attempt starts at the next process. It stands on Ray's own default router, which
+passes a process that is full over; with Ray 2.60's experimental consistent-hash router, 20 calls
+that arrived together were never routed.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class FragmentRouter(PowerOfTwoChoicesRequestRouter):
 class DialogueRouter(FragmentRouter):
     """Sends a session to one process only: a call waits while that process is full.
 
-    Two owners that write the same dialogue at the same moment would mix its rows. Owners that come or
-    go move a share of the dialogues; two writes of one dialogue right then can still meet.
+    Two owners that write the same dialogue at the same moment would mix its rows. Owners that come
+    or go move a share of the dialogues; two writes of one dialogue right then can still meet.
     """
 
     async def choose_replicas(

@@ -2,8 +2,9 @@
 
     python ray_nodes.py FOLDER COUNT CPUS
 
-prints the address and the process ids of the nodes as a line of JSON. Each line `kill N` on its input ends node N at once, like
-a power cut; the end of its input ends them all. The head has no CPUs.
+prints the address and the process ids of the nodes as a line of JSON. Each line `kill N` on its
+input ends node N at once, like a power cut; the end of its input ends them all. The head has no
+CPUs.
 """
 
 import json
