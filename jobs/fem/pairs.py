@@ -164,7 +164,7 @@ def question_answers(corpus: Corpus, written: Written) -> dict[int, list[QaPair]
     for position, fragment in enumerate(corpus.fragments):
         its_pairs = written.get(fragment.dialogue.dialogue_id)
         pairs = _asked(fragment) if its_pairs is None else _written(fragment, its_pairs)
-        if len({pair.answer.text for pair in pairs}) >= 2:
+        if len({pair.answer for pair in pairs}) >= 2:
             found[position] = pairs
     return found
 

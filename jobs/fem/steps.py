@@ -149,7 +149,7 @@ def _pairs(
     places = list(dict.fromkeys(place for place in places if place[1] in sources[place[0]].pairs))
     for name, index in enumerate(rng.permutation(len(places))):
         number, fragment = places[index]
-        found = list({pair.answer.text: pair for pair in sources[number].pairs[fragment]}.values())
+        found = list({pair.answer: pair for pair in sources[number].pairs[fragment]}.values())
         for i in rng.permutation(len(found))[: min(6, wanted - len(questions))]:
             questions.append(found[i].question)
             answers.append(found[i].answer)

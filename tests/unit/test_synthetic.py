@@ -237,16 +237,31 @@ def test_shape_of_a_dialogue():
                 assert image.uri == f"images/{dialogue.dialogue_id}-{image.image_id}.png"
 
 
-def test_qa_pairs_are_neighbors_in_one_fragment():
+def test_questions_asked_in_a_dialogue_are_answered_by_the_next_turn():
     for made in dialogues():
         turns = made.dialogue.turns
-        for pair in made.qa_pairs:
+        for pair in (pair for pair in made.qa_pairs if pair.question_turns):
             asked, said = pair.question_turns[0], pair.answer_turns[0]
             assert said == asked + 1
             assert {asked, said} <= set(made.dialogue.fragments[pair.fragment_id])
             assert turns[asked].text == pair.question and pair.question.endswith("?")
-            assert turns[said].text == pair.answer
             assert turns[asked].speaker != turns[said].speaker
+
+
+def test_every_answer_is_a_turn_of_its_fragment_and_every_picture_answers():
+    for made in dialogues():
+        dialogue = made.dialogue
+        for pair in made.qa_pairs:
+            (said,) = pair.answer_turns
+            assert said in dialogue.fragments[pair.fragment_id]
+            assert dialogue.turns[said].text == pair.answer
+            assert pair.answer_images == tuple(i.image_id for i in dialogue.turns[said].images)
+            assert not (pair.answer_images and pair.question_turns)
+        pictures = [pair for pair in made.qa_pairs if pair.answer_images]
+        assert len(pictures) == len(made.pictures)
+        # The question to a picture is right for it.
+        for pair, picture in zip(pictures, made.pictures, strict=True):
+            assert any(word in pair.question for word in lexicon("en").colors[picture.color])
 
 
 def test_kinds_of_queries_have_their_shares():

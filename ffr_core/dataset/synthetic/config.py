@@ -51,14 +51,16 @@ class SynthConfig(Config):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QaPair:
-    """A question asked inside a fragment and its answer."""
+    """A question about a fragment and its answer."""
 
     question: str
     answer: str
     question_turns: tuple[int, ...]
-    """Turn ids of the question."""
+    """Turn ids of the question; empty where nobody asks it in the dialogue."""
     answer_turns: tuple[int, ...]
     """Turn ids of the answer."""
+    answer_images: tuple[int, ...]
+    """Image ids of the answer."""
     fragment_id: int
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from ffr_core.dataset.synthetic.config import QaPair, SynthConfig, SyntheticDialogue
+from ffr_core.dataset.synthetic.config import SynthConfig, SyntheticDialogue
 from ffr_core.dataset.synthetic.grammar import Grammar, grammar
+from ffr_core.dataset.synthetic.pairs import write_pairs
 from ffr_core.dataset.synthetic.pictures import PictureSpec, describe_picture
 from ffr_core.dataset.synthetic.queries import QueryWriter, Scene
 from ffr_core.dataset.synthetic.topics import MAX_PICTURES, Topic, choose_pictures, choose_topics
@@ -52,7 +53,7 @@ def generate_one(config: SynthConfig, number: int) -> SyntheticDialogue:
     return SyntheticDialogue(
         dialogue=_dialogue(dialogue_id, language, scene, speakers, queries, config.captions),
         pictures=tuple(piece.picture for piece in pieces if piece.picture is not None),
-        qa_pairs=_qa_pairs(scene),
+        qa_pairs=write_pairs(scene, templates, words, Random(f"{dialogue_id}|pairs")),
     )
 
 
@@ -116,18 +117,4 @@ def _image(
         image_id=image_id,
         uri=f"images/{dialogue_id}-{image_id}.png",
         caption=describe_picture(picture, language, picture.style // 2) if captions else None,
-    )
-
-
-def _qa_pairs(scene: Scene) -> tuple[QaPair, ...]:
-    return tuple(
-        QaPair(
-            question=asked.text,
-            answer=said.text,
-            question_turns=(turn_id,),
-            answer_turns=(turn_id + 1,),
-            fragment_id=scene.fragment_of_topic[asked.topic],
-        )
-        for turn_id, (asked, said) in enumerate(zip(scene.pieces, scene.pieces[1:], strict=False))
-        if said.answers and said.aspect is not None
     )
