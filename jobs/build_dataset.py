@@ -23,6 +23,7 @@ import typer
 
 from ffr_core.config import read_toml
 from ffr_core.dataset.clean_corpus import clean_corpus, dialogue_text
+from ffr_core.dataset.dataset_prompts import DatasetPrompts
 from ffr_core.dataset.sources import list_files
 from ffr_core.dataset.steps import Done, read_records, run_step, write_json
 from ffr_core.errors import FfrError
@@ -62,6 +63,7 @@ def run(config: DatasetConfig) -> dict[str, Any]:
     steps.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", config.model_dump(mode="json"))
     dumped = config.model_dump(mode="json")
+    prompts = DatasetPrompts.load(config.prompts)
     started = time.monotonic()
     done: dict[str, Done] = {}
 
@@ -101,7 +103,7 @@ def run(config: DatasetConfig) -> dict[str, Any]:
         )
         annotated = step(
             "6-annotate",
-            parts("engine", "annotate", "prompts", "target_language"),
+            [parts("engine", "annotate", "target_language"), prompts.texts.model_dump()],
             lambda f: annotate(config, short, triplets.folder, f),
         )
         log = annotated.folder / "annotated.jsonl"

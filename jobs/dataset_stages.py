@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -159,21 +158,19 @@ class AnnotateStage:
         rows: dict[str, dict[str, Any]] = {
             key: {"key": key, "pool": pool} for key, pool in zip(keys, pools, strict=True)
         }
-        faults: Counter[str] = Counter()
         questions = [
             self._merge(key, offsets) for key, offsets in zip(keys, batch["offsets"], strict=True)
         ]
         structured = self._config.annotate.structured
-        items = self._round("merge", questions, rows, faults)
+        items = self._round("merge", questions, rows)
         tags = [tag_assignment(item, self._prompts, structured=structured) for item in items]
-        items = self._round("tag", tags, rows, faults)
+        items = self._round("tag", tags, rows)
         pairs = [qa_assignment(item, self._prompts, structured=structured) for item in items]
-        items = self._round("qa", pairs, rows, faults)
+        items = self._round("qa", pairs, rows)
         for item in items:
             row = rows[item.dialogue.dialogue_id]
             row["item"] = to_json(replace(item, pool=row["pool"]))
-        lines = [json.dumps(row, ensure_ascii=False) for row in rows.values()]
-        return {"row": lines, "faults": [json.dumps(faults), *["{}"] * (len(lines) - 1)]}
+        return {"row": [json.dumps(row, ensure_ascii=False) for row in rows.values()]}
 
     def _merge(self, key: str, offsets: Sequence[int]) -> Assignment[LongDialogue]:
         records = read_lines(self._corpus, offsets)
@@ -191,9 +188,8 @@ class AnnotateStage:
         step: str,
         assignments: Sequence[Assignment[LongDialogue]],
         rows: dict[str, dict[str, Any]],
-        faults: Counter[str],
     ) -> list[LongDialogue]:
-        """Ask; what is refused becomes the dead letter of its row."""
+        """Ask; what is refused in the end becomes the dead letter of its row."""
         settings = self._config.annotate
         answers = ask(
             self._engine,
@@ -206,7 +202,10 @@ class AnnotateStage:
             ),
             max_attempts=settings.max_attempts,
         )
-        faults.update({f"{step}: {reason}": n for reason, n in answers.faults.items()})
+        for assignment, reasons in zip(assignments, answers.refused, strict=True):
+            if reasons:
+                found = rows[assignment.key].setdefault("refused", [])
+                found += [f"{step}: {reason}" for reason in reasons]
         kept: list[LongDialogue] = []
         for result in answers.results:
             if isinstance(result, Refusal):

@@ -167,7 +167,6 @@ def annotate(config: DatasetConfig, short: Path, triplets: Path, folder: Path) -
         for t in wanted
         if t["key"] not in finished
     ]
-    faults: Counter[str] = Counter()
     started = time.monotonic()
     settings = config.annotate
     if items:
@@ -183,9 +182,13 @@ def annotate(config: DatasetConfig, short: Path, triplets: Path, folder: Path) -
             for number, row in enumerate(_rows(rows), start=1):
                 stream.write(row["row"] + "\n")
                 stream.flush()
-                faults.update(json.loads(row["faults"]))
                 _progress("annotate", number, len(items), started)
-    letters = [r for r in read_records(log) if "dead" in r] if log.is_file() else []
+    letters: list[dict[str, Any]] = []
+    faults: Counter[str] = Counter()
+    for record in read_records(log) if log.is_file() else ():
+        faults.update(record.get("refused", ()))
+        if "dead" in record:
+            letters.append(record)
     failed = sum(map(_is_engine_error, letters))
     if failed and not settings.tolerate_errors:
         raise BusyError(

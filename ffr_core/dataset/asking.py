@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from ffr_core.generation import Completion, GenerationRequest, Message, Sampling
@@ -61,8 +61,13 @@ class Answers(Generic[T]):
     """Results in the order of the assignments."""
 
     results: tuple[T | Refusal, ...]
-    faults: Mapping[str, int] = field(default_factory=dict)
-    """Answers that failed, by reason, retried ones included."""
+    refused: tuple[tuple[str, ...], ...]
+    """Reasons of the answers of each assignment that failed, retried ones included."""
+
+    @property
+    def faults(self) -> Mapping[str, int]:
+        """Number of failed answers by reason."""
+        return Counter(reason for reasons in self.refused for reason in reasons)
 
 
 def ask(
@@ -84,7 +89,7 @@ def ask(
         max_attempts: Answers asked for in all.
     """
     results: list[T | Refusal | None] = [None] * len(assignments)
-    faults: Counter[str] = Counter()
+    refused: list[list[str]] = [[] for _ in assignments]
     open_numbers = list(range(len(assignments)))
     messages = [assignment.messages for assignment in assignments]
     for attempt in range(max_attempts):
@@ -106,7 +111,7 @@ def ask(
                     raise AnswerError("too_long", "the answer was cut off; it must be shorter")
                 results[n] = assignments[n].check(parse_json(completion.text))
             except AnswerError as error:
-                faults[error.reason] += 1
+                refused[n].append(error.reason)
                 results[n] = Refusal(
                     key=assignments[n].key,
                     reason=error.reason,
@@ -124,7 +129,8 @@ def ask(
             break
     assert all(result is not None for result in results)
     return Answers(
-        results=tuple(result for result in results if result is not None), faults=dict(faults)
+        results=tuple(result for result in results if result is not None),
+        refused=tuple(map(tuple, refused)),
     )
 
 

@@ -131,9 +131,11 @@ def draw_queries(
         rng = random.Random(f"{rules.seed}:{item.dialogue.dialogue_id}")
         wanted = {kind: _times(share, rng) for kind, share in _shares(rules).items()}
         queries = _positives(item, wanted, rules, rng)
+        negatives: list[str] = []
         for _ in range(wanted[QueryKind.NEGATIVE]):
-            tag = _negative(number, items, donors, rng, embed, rules.margin)
+            tag = _negative(number, items, donors, negatives, rng, embed, rules.margin)
             if tag is not None:
+                negatives.append(tag)
                 queries.append(Query(query=tag, relevance=Selection(), kind=QueryKind.NEGATIVE))
         made = Counter(query.kind.value for query in queries if query.kind)
         by_kind.update(made)
@@ -189,7 +191,12 @@ def _positives(
         fitting = [(t.tag, t) for t in tags if t.kind == kind and t.tag not in used]
         if rules.derive_one_modality and kind != QueryKind.MULTI_MODAL:
             fitting += [(_phrase(item, kind, t.tag), _part(t, kind)) for t in tags if _mixed(t)]
-        for text, tagged in fitting[: wanted[kind]]:
+        made = 0
+        for text, tagged in fitting:
+            # The same words on both levels may have two answers; a dialogue asks them once.
+            if made == wanted[kind] or text in {query.query for query in queries}:
+                continue
+            made += 1
             used.add(tagged.tag)
             queries.append(
                 Query(
@@ -225,17 +232,18 @@ def _negative(
     number: int,
     items: Sequence[LongDialogue],
     donors: Sequence[tuple[int, str]],
+    used: Sequence[str],
     rng: random.Random,
     embed: Embed | None,
     margin: float,
 ) -> str | None:
-    """An unrelated tag, or None when none of the tried ones is unrelated enough."""
+    """An unused and unrelated tag, or None when none of the tried ones is unrelated enough."""
     item = items[number]
     own_limit: float | None = None
     for _ in range(min(_TRIES, len(donors))):
         donor, tag = donors[rng.randrange(len(donors))]
         related = donor == number or set(items[donor].members) & set(item.members)
-        if related or not is_negative(tag, item):
+        if related or tag in used or not is_negative(tag, item):
             continue
         if embed is None:
             return tag

@@ -153,7 +153,7 @@ def _shared_images(item: Mapping[str, Any]) -> list[tuple[str | None, str | None
 def _entries(path: Path) -> Iterator[tuple[int, Any]]:
     """(position, parsed entry or RecordError) of an array or of JSON Lines."""
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8", errors="replace") as stream:
+    with opener(path, "rt", encoding="utf-8-sig", errors="replace") as stream:
         first = stream.read(_CHUNK)
         if first.lstrip().startswith("["):
             yield from _array(first.lstrip()[1:], stream)

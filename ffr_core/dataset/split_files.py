@@ -50,9 +50,11 @@ def write_splits(
     assert not leaks, "; ".join(leaks[:5])
     training = [item for pool in TRAINING for item in pools[pool]]
     without = 0
+    asked_sizes: dict[str, int] = {}
     for name in ("sft", "rft", "validation"):
         asked = [item for item in used[name] if item.dialogue.queries]
         without += len(used[name]) - len(asked)
+        asked_sizes[name] = len(asked)
         write_records(folder / f"{name}.jsonl", map(_record, asked))
     write_records(folder / "boundary_train.jsonl", map(_fragments, training))
     write_records(folder / "boundary_test.jsonl", map(_fragments, pools["boundary_test"]))
@@ -68,9 +70,7 @@ def write_splits(
     kept = {(candidates[i][0].dialogue.dialogue_id, candidates[i][1].query) for i in chosen}
     test_pairs, unused = _write_fem(folder / "fem_test.jsonl", held_out, kept)
     sizes = {
-        "sft": len(pools["sft"]),
-        "rft": len(pools["rft"]),
-        "validation": len(validation),
+        **asked_sizes,
         "boundary_train": len(training),
         "boundary_test": len(pools["boundary_test"]),
         "fem_train_pairs": train_pairs,

@@ -22,7 +22,7 @@ import numpy as np
 
 from ffr_core.dataset.clustering import k_means
 from ffr_core.dataset.long_dialogue import LongDialogue
-from ffr_core.dataset.near_duplicates import near_duplicate_pairs, shingles
+from ffr_core.dataset.near_duplicates import MIN_THRESHOLD, near_duplicate_pairs, shingles
 from ffr_core.dataset.ranges import check_ranges
 from ffr_core.errors import ConfigError
 
@@ -63,7 +63,7 @@ class SplitRules:
             num_fem_test=(0, math.inf),
             num_fem_clusters=(1, math.inf),
             max_validation_share=(0, 1),
-            duplicate_threshold=(0, math.inf),
+            duplicate_threshold=(MIN_THRESHOLD, math.inf),
             seed=(0, math.inf),
         )
         if self.boundary_test_share + self.max_validation_share >= 1:
@@ -76,15 +76,16 @@ class SplitRules:
 def pool_shares(num_short: int, rules: SplitRules) -> dict[str, float]:
     """Share of the short dialogues that each pool gets; the shares sum to 1.
 
-    A pool of n short dialogues gives about 4 n triplets, so `num_validation` of them need about
-    num_validation / 3 short dialogues, a reserve for failures included; but n dialogues have only
-    n (n - 1) (n - 2) / 6 triplets, so a pool has at least 5 where its share allows it.
+    A pool of n short dialogues gives at most 4 n triplets, and 2.4 n where many have the same
+    neighbors; so `num_validation` of them need about half as many short dialogues, a reserve for
+    failures included. n dialogues have only n (n - 1) (n - 2) / 6 triplets, so a pool has at least
+    5 where its share allows it.
 
     Example:
-        100,000 short dialogues: validation 0.0033, boundary_test 0.1, the rest 25 : 75.
+        100,000 short dialogues: validation 0.005, boundary_test 0.1, the rest 25 : 75.
     """
     validation = min(
-        rules.max_validation_share, max(5, rules.num_validation / 3) / max(1, num_short)
+        rules.max_validation_share, max(5, rules.num_validation / 2) / max(1, num_short)
     )
     training = 1 - validation - rules.boundary_test_share
     return {

@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,14 @@ def test_again_does_nothing_and_a_lost_step_comes_back_the_same(built):
     assert sorted(log.read_text().splitlines()) == sorted(lines)
     assert after["steps"] == before["steps"]
     assert {p.name: p.read_bytes() for p in out.glob("*.jsonl")} == files
+
+
+def test_prompts_are_known_by_their_words_and_not_by_their_name(built, tmp_path):
+    config, _ = built
+    shipped = resources.files("ffr_core").joinpath("data", "prompts", "dataset_en.toml").read_text()
+    path = tmp_path / "own.toml"
+    path.write_text(shipped)
+    own = config.model_copy(update={"prompts": str(path)})
+    assert run(own)["repeated"] == []
+    path.write_text(shipped.replace("$problem", "$problem !"))
+    assert run(own)["repeated"][0] == "6-annotate"

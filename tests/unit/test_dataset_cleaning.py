@@ -153,12 +153,15 @@ def test_dialogcc_image_without_place_is_refused(shared):
 
 @pytest.mark.parametrize("chunk", [7, 1 << 20])
 @pytest.mark.parametrize("as_array", [True, False])
-def test_files_are_streamed_and_bad_entries_have_positions(tmp_path, monkeypatch, as_array, chunk):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_files_are_streamed_and_bad_entries_have_positions(
+    tmp_path, monkeypatch, encoding, as_array, chunk
+):
     monkeypatch.setattr("ffr_core.dataset.sources._CHUNK", chunk)
     entries = [DIALOGCC, {"dialogue_id": "no-turns"}, {**DIALOGCC, "dialogue_id": "è 2"}]
     texts = [json.dumps(entry, ensure_ascii=False) for entry in entries]
     text = f"[\n{', '.join(texts)}\n]" if as_array else "\n".join([texts[0], "{oops", *texts[1:]])
-    (tmp_path / "train.json").write_text(text)
+    (tmp_path / "train.json").write_text(text, encoding)
     found = list(read_file(tmp_path / "train.json"))
     reasons = [(f.position, f.reason) for f in found if isinstance(f, Unreadable)]
     assert reasons == ([(2, "no_turns")] if as_array else [(2, "bad_json"), (3, "no_turns")])

@@ -7,7 +7,12 @@ from dataset_parts import short, tagged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffr_core.dataset.near_duplicates import jaccard, near_duplicate_pairs, shingles
+from ffr_core.dataset.near_duplicates import (
+    bands_for,
+    jaccard,
+    near_duplicate_pairs,
+    shingles,
+)
 from ffr_core.dataset.queries import (
     QueryRules,
     draw_queries,
@@ -26,6 +31,7 @@ from ffr_core.dataset.splits import (
     pool_shares,
     proportional,
 )
+from ffr_core.errors import ConfigError
 from ffr_core.types import QueryKind, Selection
 
 BOATS = tagged(
@@ -130,6 +136,24 @@ def test_embeddings_veto_a_negative_that_means_the_same():
     assert draw_queries([BOATS, BREAD], rules, embed=apart).by_kind == {"negative": 2}
 
 
+def test_a_dialogue_asks_the_same_words_once():
+    """`travel` is a tag of both levels with other elements; four negatives are wanted of two."""
+    shore = tagged(
+        short("shore", ["a beach", "a beach", "shore", "waves"], {}),
+        {0: ("travel", "travel"), 1: ("travel", "travel")}
+        | {2: ("travel", "surfing"), 3: ("travel", "surfing")},
+        {},
+        fragments=((0, 1, 2, 3),),
+    )
+    rules = QueryRules(multi_modal=0, image_only=0, utterance_only=3, negative=4)
+    drawn = draw_queries([shore, BREAD], rules)
+    for item in drawn.items:
+        texts = [query.query for query in item.dialogue.queries]
+        assert len(texts) == len(set(texts))
+    assert drawn.by_kind == {"utterance-only": 4, "negative": 4}
+    assert drawn.short == {"utterance-only": 2, "negative": 4}
+
+
 def test_shingles_and_jaccard_by_hand():
     a, b = shingles("the red boat sails"), shingles("The red boat sinks!")
     assert len(a) == len(b) == 2  # "the red boat" and one more each
@@ -160,6 +184,30 @@ def test_min_hash_agrees_with_brute_force(seed):
     assert near_duplicate_pairs(sets, 0.6) == brute
 
 
+@pytest.mark.parametrize("threshold", [0.4, 0.5, 0.6, 0.7, 0.9])
+def test_no_pair_just_above_the_threshold_is_overlooked(threshold):
+    rng = np.random.default_rng(1)
+    length = 62
+    changed = int((length - 1) * (1 - threshold) / (1 + threshold)) - 1
+    texts = []
+    for _ in range(400):
+        words = [f"w{i}" for i in rng.integers(5000, size=length)]
+        other = [f"x{i}" for i in rng.integers(5000, size=changed)]
+        texts += [" ".join(words), " ".join(words[: length - changed] + other)]
+    sets = [shingles(text) for text in texts]
+    near = {(i, i + 1) for i in range(0, 800, 2) if jaccard(sets[i], sets[i + 1]) >= threshold}
+    assert len(near) > 300
+    assert set(near_duplicate_pairs(sets, threshold)) == near
+
+
+def test_a_threshold_that_finds_everything_is_refused():
+    assert bands_for(0.7) == (50, 3) and bands_for(0.4) == (119, 2)
+    with pytest.raises(ConfigError, match="use 0.4 or more"):
+        bands_for(0.3)
+    with pytest.raises(ConfigError, match="duplicate_threshold"):
+        SplitRules(duplicate_threshold=0.3)
+
+
 def test_groups_and_image_links():
     assert groups_of(5, [(3, 1), (1, 4)]) == [[0], [1, 3, 4], [2]]
     assert groups_of(3, image_links([{"x"}, {"y", "x"}, {"z"}])) == [[0, 1], [2]]
@@ -167,7 +215,7 @@ def test_groups_and_image_links():
 
 def test_pool_shares_by_hand():
     shares = pool_shares(100_000, SplitRules())
-    assert shares["validation"] == pytest.approx(1 / 300)
+    assert shares["validation"] == pytest.approx(1 / 200)
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["sft"] / (shares["sft"] + shares["rft"]) == pytest.approx(0.25)
     assert pool_shares(90, SplitRules())["validation"] == 0.10
