@@ -23,8 +23,15 @@ class ParsedSelection:
     """Ids that exist; empty when the form is wrong."""
     well_formed: bool
     """The whole completion has the output form and no list holds an id twice."""
-    unknown_ids: int
-    """Ids outside the dialogue, left out of `selection`."""
+    unknown_utterances: int = 0
+    """Utterance ids outside the dialogue, left out of `selection`."""
+    unknown_images: int = 0
+    """Image ids outside the dialogue, left out of `selection`."""
+
+    @property
+    def unknown_ids(self) -> int:
+        """Unknown ids of both modalities."""
+        return self.unknown_utterances + self.unknown_images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +58,15 @@ def parse_selection(text: str, num_turns: int, num_images: int) -> ParsedSelecti
     """
     match = _SELECTION.fullmatch(text.strip())
     if match is None:
-        return ParsedSelection(selection=Selection(), well_formed=False, unknown_ids=0)
+        return ParsedSelection(selection=Selection(), well_formed=False)
     utterances, images = (_numbers(group) for group in match.groups())
     known_utterances = frozenset(i for i in utterances if i < num_turns)
     known_images = frozenset(i for i in images if i < num_images)
-    unknown = len({*utterances} - known_utterances) + len({*images} - known_images)
     return ParsedSelection(
         selection=Selection(utterance_ids=known_utterances, image_ids=known_images),
         well_formed=len(set(utterances)) == len(utterances) and len(set(images)) == len(images),
-        unknown_ids=unknown,
+        unknown_utterances=len({*utterances} - known_utterances),
+        unknown_images=len({*images} - known_images),
     )
 
 

@@ -26,6 +26,7 @@ from ffr_core.errors import FfrError
 from jobs.report.cell import Cell, run_cell
 from jobs.report.config import ReportConfig, SetConfig, SystemConfig, load_config
 from jobs.report.failures import failures_page, worst
+from jobs.report.judge_job import summarize_judging
 from jobs.report.paper import check_rows
 from jobs.report.plots import draw_all
 from jobs.report.scoring import compare, summarize
@@ -40,9 +41,8 @@ def run(config: ReportConfig, out: Path, command: str = "") -> dict[str, Any]:
     (out / "config.json").write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
     cells = measure_all(config, out)
     report = build_report(config, cells, command)
-    judged = out / "judging.json"
-    if judged.is_file():
-        report["judging"] = json.loads(judged.read_text(encoding="utf-8"))
+    if (out / "judging.json").is_file():
+        report["judging"] = summarize_judging(out)
     write(report, cells, config, out)
     return report
 

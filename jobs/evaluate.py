@@ -66,14 +66,34 @@ def folder_of(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
+def read_set(path: Path) -> list[Dialogue]:
+    """The dialogues of a corpus file, or of the `*.jsonl` of a folder.
+
+    Raises:
+        InputError: Two dialogues have one id; vectors and answers are kept by it.
+    """
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    dialogues: list[Dialogue] = []
+    file_of: dict[str, Path] = {}
+    for file in files:
+        for dialogue in read_jsonl(file):
+            first = file_of.setdefault(dialogue.dialogue_id, file)
+            if len(file_of) == len(dialogues):
+                raise InputError(
+                    f"dialogue id {dialogue.dialogue_id!r} stands in {first} and again in {file};"
+                    " each dialogue of a set needs an id of its own, rename or remove one"
+                )
+            dialogues.append(dialogue)
+    return dialogues
+
+
 def load_set(path: Path, max_queries: int | None, hide_timestamps: bool) -> EvalSet:
     """Read a corpus file, or the `*.jsonl` of a folder as one set.
 
     Raises:
-        InputError: Neither gold fragments nor queries.
+        InputError: Neither gold fragments nor queries, or one id for two dialogues.
     """
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    dialogues = [dialogue for file in files for dialogue in read_jsonl(file)]
+    dialogues = read_set(path)
     if hide_timestamps:
         dialogues = [without_times(dialogue) for dialogue in dialogues]
     asked = [

@@ -5,18 +5,21 @@
 
 The first form writes `dialogues.jsonl`, `annotate.html` (to be filled without a network),
 `dead_letter.jsonl`, `summary.json` and, where anything is masked, copies of the pictures under
-names that say nothing (`images`). The second reads the files that people saved from the page and
-writes `annotated.jsonl` and `agreement.json`. `ffrs import` makes records out of chat exports. The
-key of the pseudonyms comes from the environment variable `FFRS_ANONYMISE_KEY`.
+names that say nothing (`images`). Pages and copies of an earlier run are removed. With `--queries`
+the pages ask everybody the same, which their agreement needs. The second reads the files that
+people saved from the page and writes `annotated.jsonl` and `agreement.json`. `ffrs import` makes
+records out of chat exports. The key of the pseudonyms comes from the environment variable
+`FFRS_ANONYMISE_KEY`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +33,7 @@ from ffr_core.dataset.annotation_page import adopt, build_page, read_annotations
 from ffr_core.dataset.chat_pictures import ChatPictures
 from ffr_core.dataset.chat_text import ChatRules, WordLists
 from ffr_core.dataset.chatlog import Prepared, prepare
+from ffr_core.dataset.pictures import IMAGES
 from ffr_core.dataset.privacy import Pseudonyms
 from ffr_core.dataset.sources import Unreadable, list_files, read_file
 from ffr_core.dataset.steps import write_json, write_records
@@ -42,6 +46,13 @@ from ffr_core.records import (
     record_from_dialogue,
 )
 from ffr_core.types import Dialogue
+
+_PAGE = re.compile(r"annotate(-\d{3,})?\.html")
+_COPY = re.compile(r"[0-9a-f]{16}\.jpg(\.part)?")
+"""Name of a picture that `ChatPictures` copied."""
+_CORPORA = ("dialogues.jsonl", "annotated.jsonl")
+Queries = dict[str, list[str]]
+"""Given queries by dialogue id."""
 
 
 class ListsConfig(Config):
@@ -68,6 +79,9 @@ class ChatlogConfig(Config):
     """Put small pictures into the page, so that it is one file."""
     page_dialogues: int = Field(default=50, ge=1)
     """Dialogues a page."""
+    queries: str | None = None
+    """JSON lines `{"dialogue_id", "query"}` that the pages show as they are, ids as in
+    `dialogues.jsonl` of a first run."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +94,8 @@ class _Tally:
     letters: list[dict[str, Any]] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
     """Of the kept dialogues and their pieces."""
+    pictures: set[str] = field(default_factory=set)
+    """File names of the input's pictures, which may lie where the copies do."""
 
     def drop(self, letter: dict[str, Any]) -> None:
         """Count a dialogue that is left out.
@@ -115,6 +131,7 @@ def _read(files: Sequence[Path], tally: _Tally) -> Iterator[tuple[Path, Dialogue
                 letter = {"source": found.source, "position": found.position}
                 tally.drop({**letter, "reason": found.reason})
             else:
+                tally.pictures.update(Path(image.uri).name for image in found.images if image.uri)
                 yield file, found
 
 
@@ -122,13 +139,16 @@ def run(config: ChatlogConfig) -> dict[str, Any]:
     """Prepare all dialogues and return the summary; see the module text.
 
     Raises:
-        FfrError: No input, a list that is missing, or no key although something is to be masked.
+        FfrError: No input, a list that is missing, queries that fit no dialogue, or no key although
+            something is to be masked.
     """
     files = list_files(config.input)
     words = WordLists.load(**{k: list(v) for k, v in config.lists.model_dump().items()})
     pseudonyms = _pseudonyms(config)
+    queries = _read_queries(Path(config.queries)) if config.queries else {}
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
+    _remove(out, _PAGE)
     roots = (*config.images.roots, *(str(file.parent) for file in files), str(out))
     images = ImageReader(limits=config.images.model_copy(update={"roots": roots}))
     pictures = ChatPictures(out, images, pseudonyms) if pseudonyms else None
@@ -142,7 +162,8 @@ def run(config: ChatlogConfig) -> dict[str, Any]:
 
     write_records(out / "dialogues.jsonl", records())
     write_records(out / "dead_letter.jsonl", tally.letters)
-    pages = _write_pages(config, out, images)
+    _remove(out / IMAGES, _COPY, keep=_named_pictures(out) | tally.pictures)
+    pages = _write_pages(config, out, images, queries)
     counts, reasons = tally.counts, tally.reasons
     assert counts["dialogues_in"] == counts["dialogues_kept"] + sum(reasons.values())
     summary = {
@@ -208,17 +229,57 @@ def _stored(path: Path) -> list[Dialogue]:
     return [dialogue_from_record(record) for _, record in read_json_lines(path)]
 
 
-def _write_pages(config: ChatlogConfig, out: Path, reader: ImageReader) -> list[str]:
+def _read_queries(path: Path) -> Queries:
+    queries: Queries = {}
+    for number, row in read_json_lines(path):
+        try:
+            dialogue_id, text = row["dialogue_id"], " ".join(row["query"].split())
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path} line {number} is no query ({error!r:.80}); expected an object with"
+                " dialogue_id and query"
+            ) from error
+        given = queries.setdefault(str(dialogue_id), [])
+        if text and text not in given:
+            given.append(text)
+    return queries
+
+
+def _named_pictures(out: Path) -> set[str]:
+    """Files of pictures that the dialogues name, and those that people have annotated."""
+    files = [file for name in _CORPORA if (file := out / name).is_file()]
+    uris = [image.uri for file in files for d in _stored(file) for image in d.images]
+    return {Path(uri).name for uri in uris if uri and uri.startswith(f"{IMAGES}/")}
+
+
+def _remove(folder: Path, names: re.Pattern[str], keep: Set[str] = frozenset()) -> None:
+    """Remove what an earlier run of this job wrote into a folder, and nothing else."""
+    for path in folder.glob("*"):
+        if names.fullmatch(path.name) and path.name not in keep and path.is_file():
+            path.unlink()
+
+
+def _write_pages(
+    config: ChatlogConfig, out: Path, reader: ImageReader, queries: Queries
+) -> list[str]:
     """Pages of at most `page_dialogues` dialogues each."""
     path = out / "dialogues.jsonl"
     images = reader if config.embed_images else None
     dialogues = list(read_jsonl(path)) if images else _stored(path)
+    unknown = sorted(queries.keys() - {dialogue.dialogue_id for dialogue in dialogues})
+    if unknown:
+        raise InputError(
+            f"{config.queries} asks about {unknown[0]!r:.80}, which {path} does not hold"
+            f" ({len(unknown)} such ids); use its dialogue ids"
+        )
     names: list[str] = []
     for start in range(0, len(dialogues), config.page_dialogues):
         part = dialogues[start : start + config.page_dialogues]
         single = len(dialogues) <= config.page_dialogues
         name = "annotate.html" if single else f"annotate-{len(names) + 1:03d}.html"
-        (out / name).write_text(build_page(part, images=images), encoding="utf-8")
+        ids = [dialogue.dialogue_id for dialogue in part]
+        page = build_page(part, {i: queries[i] for i in ids if i in queries}, images)
+        (out / name).write_text(page, encoding="utf-8")
         names.append(name)
     return names
 
@@ -230,12 +291,21 @@ def main(
     annotations: Annotated[
         list[Path] | None, typer.Option(help="Files that people saved from the page.")
     ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help='With --in: JSON lines {"dialogue_id", "query"} that people answer, ids as in'
+            " dialogues.jsonl of a first run. Without it people write queries of their own, and"
+            " their agreement cannot be measured."
+        ),
+    ] = None,
 ) -> None:
     """Prepare chat logs, or collect their annotations."""
     try:
         parsed = ChatlogConfig.load(config) if config else ChatlogConfig()
         changes: dict[str, Any] = {"input": tuple(input)} if input else {}
         changes.update({"out": str(out)} if out else {})
+        changes.update({"queries": str(queries)} if queries else {})
         parsed = parsed.model_copy(update=changes)
         if annotations:
             summary = collect(Path(parsed.out), annotations)

@@ -1,6 +1,7 @@
 """One cell of a report: a system over a set, everything measured kept query by query.
 
-A cell is a JSON file; it is measured again when anything that decides it changes (`fingerprints`).
+A cell is a JSON file; it is measured again when anything that decides it changes (`fingerprints`),
+and when an engine left requests unanswered.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from ffr_core.errors import FfrError
 from ffr_core.metrics import segmentation
 from ffr_core.metrics.coherence import coherence
 from ffr_core.types import Selection
+from jobs.report.answers import ENGINE_ERRORS
 from jobs.report.config import Part, ReportConfig, SetConfig, SystemConfig
 from jobs.report.fingerprints import fingerprint
 from jobs.report.sets import EvalData, load_data, query_rows
-from jobs.report.systems import EvalSystem, Found, NotRun, build_system
+from jobs.report.systems import Chosen, EvalSystem, Found, NotRun, build_system
 
 if TYPE_CHECKING:
     from ffr_core.embedding.clip import ClipEmbedder
@@ -37,7 +39,8 @@ def run_cell(report: ReportConfig, system: SystemConfig, item: SetConfig, out: P
     key = fingerprint(report, system, item)
     if path.is_file():
         known: Cell = json.loads(path.read_text(encoding="utf-8"))
-        if known["fingerprint"] == key and known["not_run"] is None:
+        whole = known["not_run"] is None and not known["counts"].get(ENGINE_ERRORS)
+        if known["fingerprint"] == key and whole:
             return known
     started = time.perf_counter()
     cell: Cell = {
@@ -122,7 +125,7 @@ def _selection(system: EvalSystem, data: EvalData, clip: ClipEmbedder | None) ->
     each = (time.perf_counter() - started) / max(1, len(chosen))
     rows = []
     for (dialogue, query), selection in zip(data.asked, chosen, strict=True):
-        row: Cell = {**_ids(selection), "seconds": each}
+        row: Cell = {**_ids(selection), **_unknown(selection), "seconds": each}
         if clip is not None:
             row |= asdict(coherence(query.query, dialogue, selection, clip))
         rows.append(row)
@@ -154,7 +157,10 @@ def _found(found: Found) -> Cell:
 
 
 def _corpus_counts(data: EvalData, position: int, found: Found) -> Cell:
-    """Counts over (dialogue, turn) pairs of the corpus; the turn of an image counts as a turn."""
+    """Counts over (dialogue, turn) pairs of the corpus; the turn of an image counts as a turn.
+
+    An id that does not exist is a wrong pair; `unknown` of `fp` are such.
+    """
     dialogue, query = data.asked[position]
     of_image = {d.dialogue_id: d.turn_of_image for d in data.dialogues}
     pairs = {
@@ -167,13 +173,29 @@ def _corpus_counts(data: EvalData, position: int, found: Found) -> Cell:
     }
     gold = {(dialogue.dialogue_id, turn) for turn in query.relevance.utterance_ids}
     gold |= {(dialogue.dialogue_id, dialogue.turn_of_image[i]) for i in query.relevance.image_ids}
-    return {"tp": len(gold & pairs), "fp": len(pairs - gold), "fn": len(gold - pairs)}
+    unknown = sum(sum(_unknown(chosen).values()) for _, chosen in found.answers)
+    return {
+        "tp": len(gold & pairs),
+        "fp": len(pairs - gold) + unknown,
+        "fn": len(gold - pairs),
+        "unknown": unknown,
+    }
 
 
 def _ids(selection: Selection) -> Cell:
     return {
         "utt_ids": sorted(selection.utterance_ids),
         "img_ids": sorted(selection.image_ids),
+    }
+
+
+def _unknown(selection: Selection) -> dict[str, int]:
+    """Ids of the answer that do not exist; only models that name ids make some up."""
+    if not isinstance(selection, Chosen):
+        return {}
+    return {
+        "unknown_utt": selection.unknown_utterances,
+        "unknown_img": selection.unknown_images,
     }
 
 

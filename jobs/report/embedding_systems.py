@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ffr_core.embedding.clip import ClipEmbedder
 
 Vectors = NDArray[np.float32]
+CLOSE = 1e-6
+"""Cosines that differ by less are equal: float32 rounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -141,18 +143,23 @@ def vector_system(
 
 
 def stand_out(vectors: dict[int, Vectors], query_D: Vectors, strictness: float) -> set[int]:
-    """Ids whose cosine exceeds mean + strictness x standard deviation; a lone one stands out.
+    """Ids whose cosine reaches mean + strictness x standard deviation; a lone one stands out.
+
+    Of equal ones none does. `CLOSE` decides, not rounding: of two elements the higher one lies
+    exactly one deviation above the mean.
 
     Example:
-        Cosines 0.1, 0.1, 0.1, 0.9: mean 0.3, deviation 0.35; above 0.65 is the last one only.
+        Cosines 0.1, 0.1, 0.1, 0.9: mean 0.3, deviation 0.35; above 0.65 is the last one only. Of
+        0.1 and 0.9 the second stands out: mean 0.5, deviation 0.4.
     """
     ids, scores = _scores(vectors, query_D)
     if len(ids) == 1:
         return set(ids)
-    if not ids:
+    if not ids or np.ptp(scores) <= CLOSE:
         return set()
-    limit = float(scores.mean() + strictness * scores.std())
-    return {name for name, score in zip(ids, scores, strict=True) if score > limit}
+    exact = scores.astype(np.float64)
+    limit = exact.mean() + strictness * exact.std() - CLOSE
+    return {name for name, score in zip(ids, exact, strict=True) if score >= limit}
 
 
 def _scores(vectors: dict[int, Vectors], query_D: Vectors) -> tuple[list[int], Vectors]:

@@ -47,6 +47,8 @@ class Failure:
 def worst(cell: Mapping[str, Any], count: int) -> list[Failure]:
     """The `count` lowest F1 over utterance and image ids together; perfect answers are left out.
 
+    Ids that an answer makes up are wrong ones.
+
     Equal scores are ordered by the size of the error, then by place.
     """
     found = []
@@ -156,4 +158,7 @@ def _mark(name: int, mine: Sequence[int], other: Sequence[int], alone: str) -> s
 
 def _flat(ids: Mapping[str, Any]) -> frozenset[Any]:
     utterances = {("u", i) for i in ids["utt_ids"]}
-    return frozenset(utterances | {("i", i) for i in ids["img_ids"]})
+    unknown = {
+        (name, i) for name in ("unknown_utt", "unknown_img") for i in range(ids.get(name, 0))
+    }
+    return frozenset(utterances | {("i", i) for i in ids["img_ids"]} | unknown)

@@ -21,7 +21,7 @@ from ffr_core.prompts import Prompts
 from ffr_core.records import read_jsonl
 from jobs.report.config import ReportConfig, SetConfig, SystemConfig
 
-VERSION = 1
+VERSION = 2
 """Of the form of a cell; another form is measured again."""
 CODE = {"ffr_core": ("**/*.py", "data/**/*.json"), "jobs": ("report/*.py", "evaluate.py")}
 """Package -> files of code, and of weights in JSON."""

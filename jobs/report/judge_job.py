@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ffr_core.config import Config
 from ffr_core.engine.config import EngineConfig
-from ffr_core.errors import NotFoundError
+from ffr_core.errors import InputError, NotFoundError
 from jobs.report.agreement import agreement, summarize_ratings
 from jobs.report.cell import Cell, cell_name
 from jobs.report.config import ReportConfig
@@ -148,19 +149,45 @@ def ask_judge(
 
 def update(run: Path) -> dict[str, Any]:
     """Means and agreement of everything rated so far, into `judging.json` and the report."""
-    known = {source: _kept(run, source) for source in ("people", "judge")}
-    judged = {
-        "ratings": {source: summarize_ratings(found) for source, found in known.items() if found},
-        "agreement": agreement(known["people"], known["judge"]),
-    }
-    text = json.dumps(judged, ensure_ascii=False, indent=1) + "\n"
-    (run / "judging.json").write_text(text, encoding="utf-8")
+    judged = summarize_judging(run)
     path = run / "report.json"
     if path.is_file():
         from jobs.compare import show
 
         show(json.loads(path.read_text(encoding="utf-8")) | {"judging": judged}, run)
     return judged
+
+
+def summarize_judging(run: Path) -> dict[str, Any]:
+    """Write `judging.json`: means and agreement of the ratings of the answers that stand now.
+
+    Ratings of other items, whose systems or answers have changed since, stay in `judging/` and are
+    counted as `outdated`.
+    """
+    current = _current_items(run)
+    kept = {source: _kept(run, source) for source in ("people", "judge")}
+    known = {
+        source: [rating for rating in ratings if rating.item_id in current]
+        for source, ratings in kept.items()
+    }
+    judged = {
+        "ratings": {source: summarize_ratings(found) for source, found in known.items() if found},
+        "agreement": agreement(known["people"], known["judge"]),
+        "outdated": {source: len(kept[source]) - len(found) for source, found in known.items()},
+    }
+    text = json.dumps(judged, ensure_ascii=False, indent=1) + "\n"
+    (run / "judging.json").write_text(text, encoding="utf-8")
+    return judged
+
+
+def _current_items(run: Path) -> set[str]:
+    """Ids of all items that the cells make; a set that no system answered has none."""
+    config, cells = load_run(run)
+    current: set[str] = set()
+    for item in config.sets:
+        with suppress(InputError):
+            current |= {made.item_id for made in make_items(cells, item.name)}
+    return current
 
 
 def _key(run: Path) -> dict[str, dict[str, str]]:

@@ -1,9 +1,10 @@
 """Judging answers without gold: blind items, sheets for people, and ratings read back.
 
 An item is a query with the answers of several systems under letters; the order of the letters is
-drawn per item, and the key that names the systems stays in its own file. Criteria: relevance and
-coverage from 1 to 5 for each answer (Source: Sec 6.2.3, as stated), and the best answers for
-coverage, relevance and coherence (Source: App. D.1, as stated; several where answers are equal).
+drawn per item, and the key that names the systems stays in its own file. The id of an item is a
+hash of all that: other systems or answers make other items. Criteria: relevance and coverage from
+1 to 5 for each answer (Source: Sec 6.2.3, as stated), and the best answers for coverage, relevance
+and coherence (Source: App. D.1, as stated; several where answers are equal).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import random
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,18 +106,23 @@ def _item(
     free: bool,
     seed: int,
 ) -> Item:
-    name = hashlib.sha256(f"{set_name}\n{position}\n{query}".encode()).hexdigest()[:12]
-    order = list(cells)
-    random.Random(f"{seed}/{name}").shuffle(order)
-    answers = []
-    for letter, cell in zip(string.ascii_uppercase, order, strict=False):
+    order = []
+    for cell in sorted(cells, key=lambda cell: str(cell["system"])):
         if free:
-            found = [(a["dialogue_id"], _selection(a)) for a in cell["free"][position]["answers"]]
+            ids = cell["free"][position]["answers"]
         else:
             dialogue_id = cell["queries"][position]["dialogue_id"]
-            found = [(dialogue_id, _selection(cell["selection"][position]))]
-        answers.append(Answer(letter=letter, system=cell["system"], found=tuple(found)))
-    return Item(item_id=name, set_name=set_name, query=query, answers=tuple(answers))
+            ids = [{"dialogue_id": dialogue_id, **cell["selection"][position]}]
+        found = [(a["dialogue_id"], a["utt_ids"], a["img_ids"]) for a in ids]
+        order.append((cell["system"], found))
+    content = json.dumps([set_name, position, query, seed, order])
+    name = hashlib.sha256(content.encode()).hexdigest()[:12]
+    random.Random(name).shuffle(order)
+    answers = tuple(
+        Answer(letter=letter, system=system, found=tuple(_selection(*ids) for ids in found))
+        for letter, (system, found) in zip(string.ascii_uppercase, order, strict=False)
+    )
+    return Item(item_id=name, set_name=set_name, query=query, answers=answers)
 
 
 def answer_text(answer: Answer, dialogues: Mapping[str, Dialogue]) -> str:
@@ -244,8 +251,11 @@ def rating_from_record(record: Mapping[str, Any]) -> Rating:
     return Rating(**{**record, "best": frozenset(record["best"])})
 
 
-def _selection(ids: Mapping[str, Any]) -> Selection:
-    return Selection(utterance_ids=frozenset(ids["utt_ids"]), image_ids=frozenset(ids["img_ids"]))
+def _selection(
+    dialogue_id: str, utt_ids: Sequence[int], img_ids: Sequence[int]
+) -> tuple[str, Selection]:
+    selected = Selection(utterance_ids=frozenset(utt_ids), image_ids=frozenset(img_ids))
+    return dialogue_id, selected
 
 
 def _safe(text: str) -> str:

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ffr_core.errors import InputError
 from ffr_core.localization.f2rvlm import F2rvlmLocalizer, F2rvlmReader
 from ffr_core.metrics.ranking import RECALL_CUTOFFS
 from ffr_core.parts import (
@@ -27,10 +26,11 @@ from ffr_core.profile import Profile, load_profile
 from ffr_core.protocols import Encoder, Localizer
 from ffr_core.types import Dialogue, Filters, Selection
 from jobs.evaluate import BATCH, TENANT
+from jobs.report.answers import Asker
 from jobs.report.config import ReportConfig, SystemConfig
 from jobs.report.embedding_systems import cached, unit
 from jobs.report.sets import EvalData
-from jobs.report.systems import Asked, Clusters, EvalSystem, Found, Gold, NotRun, Ranked
+from jobs.report.systems import Asked, Chosen, Clusters, EvalSystem, Found, Gold, NotRun, Ranked
 
 WHOLE_DIALOGUE = 1_000_000
 """Turns of a window that holds every dialogue."""
@@ -105,16 +105,16 @@ def vlm_system(config: SystemConfig, data: EvalData) -> EvalSystem:
     )
 
 
-def read_all(localizer: Localizer, counts: Counter[str], asked: Sequence[Asked]) -> list[Selection]:
-    """Localize in the whole dialogue; what cannot be read selects nothing and is counted."""
-    chosen = []
-    for dialogue, query in asked:
-        try:
-            chosen.append(localizer.localize(query.query, dialogue).selection)
-        except InputError:
-            counts["unreadable"] += 1
-            chosen.append(Selection())
-    return chosen
+def read_all(localizer: Localizer, counts: Counter[str], asked: Sequence[Asked]) -> list[Chosen]:
+    """Localize in the whole dialogue; what cannot be read selects nothing and is counted.
+
+    Raises:
+        FfrError: The engine stays away, or nothing was answered.
+    """
+    asker = Asker(localizer, counts)
+    found = [asker.ask(query.query, dialogue) for dialogue, query in asked]
+    asker.finish()
+    return [Chosen() if one is None else one.chosen for one in found]
 
 
 def read_corpus(
@@ -124,19 +124,20 @@ def read_corpus(
     dialogues: Sequence[Dialogue],
     queries: Sequence[str],
 ) -> list[Found]:
-    """Every dialogue for every query, the most relevant first."""
+    """Every dialogue for every query, the most relevant first.
+
+    Raises:
+        FfrError: The engine stays away, or nothing was answered.
+    """
+    asker = Asker(localizer, counts)
     found = []
     for query in queries:
         started = time.perf_counter()
         answers: list[tuple[float, str, Selection]] = []
         for dialogue in dialogues:
-            try:
-                one = localizer.localize(query, dialogue)
-            except InputError:
-                counts["unreadable"] += 1
-                continue
-            if one.selection and one.relevance >= min_relevance:
-                answers.append((-one.relevance, dialogue.dialogue_id, one.selection))
+            one = asker.ask(query, dialogue)
+            if one and one.chosen and one.localization.relevance >= min_relevance:
+                answers.append((-one.localization.relevance, dialogue.dialogue_id, one.chosen))
         answers.sort(key=lambda item: item[:2])
         found.append(
             Found(
@@ -144,6 +145,7 @@ def read_corpus(
                 seconds=time.perf_counter() - started,
             )
         )
+    asker.finish()
     return found
 
 

@@ -30,12 +30,17 @@ NO_ERROR = SelectionScores(precision=1.0, recall=1.0, f1=1.0, mcc=1.0)
 
 
 def count_table(cell: Cell) -> Table:
-    """[Q, 8] counts of a cell's selections; true negatives over all ids of the dialogue."""
+    """[Q, 8] counts of a cell's selections; true negatives over all ids of the dialogue.
+
+    Ids that an answer names and the dialogue lacks are false positives. Source: Sec 6 (precision
+    over all that is predicted), our reading.
+    """
     rows = []
     for query, chosen in zip(cell["queries"], cell["selection"], strict=True):
         counted = [
-            selection.count(chosen[key], query[key], query[total])
-            for key, total in (("utt_ids", "num_turns"), ("img_ids", "num_images"))
+            selection.count(chosen[f"{name}_ids"], query[f"{name}_ids"], query[total])
+            + Counts(fp=chosen.get(f"unknown_{name}", 0))
+            for name, total in (("utt", "num_turns"), ("img", "num_images"))
         ]
         rows.append([n for c in counted for n in (c.tp, c.fp, c.fn, c.tn)])
     return np.array(rows, dtype=float).reshape(-1, 8)
@@ -150,9 +155,6 @@ def grouped(
     for name in sorted(set(names)):
         rows = [i for i, other in enumerate(names) if other == name]
         part = table_QS[rows]
-        empty = [
-            not (cell["selection"][i]["utt_ids"] or cell["selection"][i]["img_ids"]) for i in rows
-        ]
         low, high = interval(part, score_of(main, "f1", _three_of_part), resamples)
         result[name] = {
             "queries": len(rows),
@@ -160,7 +162,7 @@ def grouped(
             **asdict(_three_of_part(part.sum(axis=0))[place]),
             "f1_interval": [low, high],
             "tp_fn": int(part[:, [0, 2, 4, 6]].sum()),
-            "left_empty": float(np.mean(empty)),
+            "left_empty": float(np.mean(part[:, [0, 1, 4, 5]].sum(axis=1) == 0)),
         }
     return result
 
@@ -192,7 +194,8 @@ def summarize_search(rows: Sequence[Cell], total_turns: int, resamples: int) -> 
     """Micro scores over (dialogue, turn) pairs of the corpus, and seconds a query."""
     table_QS = search_table(rows)
     tp, fp, fn = table_QS.sum(axis=0)
-    tn = len(rows) * total_turns - tp - fp - fn
+    unknown = sum(row.get("unknown", 0) for row in rows)
+    tn = len(rows) * total_turns - tp - (fp - unknown) - fn
     seconds = np.array([row["seconds"] for row in rows])
     return {
         "queries": len(rows),

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ffr_core.errors import InputError, NotFoundError
-from ffr_core.records import read_jsonl
 from ffr_core.types import Dialogue, Fragment, Query, Selection
-from jobs.evaluate import EXCLUDED, without_times
+from jobs.evaluate import EXCLUDED, read_set, without_times
 from jobs.report.config import SetConfig
 
 Asked = tuple[Dialogue, Query]
@@ -66,7 +65,7 @@ def load_data(config: SetConfig) -> EvalData:
 
     Raises:
         NotFoundError: No such file.
-        InputError: A set or a translation that cannot be read.
+        InputError: A set or a translation that cannot be read, or one id for two dialogues.
     """
     path = Path(config.path)
     if not path.exists():
@@ -206,8 +205,7 @@ def mean_gold_length(gold: Sequence[tuple[Dialogue, tuple[Fragment, ...]]]) -> f
 
 
 def _dialogues(path: Path, config: SetConfig) -> list[Dialogue]:
-    files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-    dialogues = [dialogue for file in files for dialogue in read_jsonl(file)]
+    dialogues = read_set(path)
     return [without_times(d) for d in dialogues] if config.hide_timestamps else dialogues
 
 

@@ -25,6 +25,16 @@ class NotRun(ConfigError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen(Selection):
+    """A selection that was read from an answer, and how many ids the answer made up."""
+
+    unknown_utterances: int = 0
+    """Utterance ids that the dialogue does not have: false positives."""
+    unknown_images: int = 0
+    """The same of images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked:
     """Where recall put the gold fragments of Q queries."""
 
@@ -47,7 +57,7 @@ class Found:
 class EvalSystem:
     """What is measured; a part that a system lacks is None."""
 
-    select: Callable[[Sequence[Asked]], list[Selection]] | None = None
+    select: Callable[[Sequence[Asked]], Sequence[Selection]] | None = None
     """Picks turns and images of the whole dialogue of each query."""
     segment: Callable[[Sequence[Dialogue]], list[Clusters]] | None = None
     """Predicts fragments; gold ones are never read."""

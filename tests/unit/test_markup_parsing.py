@@ -69,7 +69,7 @@ def test_the_answer_form_of_the_paper():
 def test_selection_round_trip(utterances, images):
     selection = Selection(utterance_ids=utterances, image_ids=images)
     parsed = parsing.parse_selection(markup.render_selection(selection), 31, 31)
-    assert parsed == parsing.ParsedSelection(selection=selection, well_formed=True, unknown_ids=0)
+    assert parsed == parsing.ParsedSelection(selection=selection, well_formed=True)
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,11 @@ def test_other_forms_are_not_well_formed(text):
 
 
 def test_duplicates_and_unknown_ids():
-    text = "<|utt_ids_start|>[0, 0, 8]<|utt_ids_end|>;<|img_ids_start|>[2]<|img_ids_end|>"
+    text = "<|utt_ids_start|>[0, 0, 8, 9]<|utt_ids_end|>;<|img_ids_start|>[2]<|img_ids_end|>"
     parsed = parsing.parse_selection(text, 3, 1)
     assert parsed.selection == Selection(utterance_ids=frozenset({0}))
-    assert (parsed.well_formed, parsed.unknown_ids) == (False, 2)
+    assert (parsed.well_formed, parsed.unknown_ids) == (False, 3)
+    assert (parsed.unknown_utterances, parsed.unknown_images) == (2, 1)
 
 
 def test_clusters_are_repaired_and_counted():

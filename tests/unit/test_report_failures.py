@@ -55,6 +55,12 @@ def test_the_worst_come_first_and_right_answers_are_left_out():
     assert worst({"system": "s", "set": "t", "queries": []}, 5) == []
 
 
+def test_an_answer_that_makes_up_ids_is_not_right():
+    answer = {"utt_ids": [1], "img_ids": [], "unknown_utt": 2, "unknown_img": 0}
+    made_up = {**CELL, "queries": [query("q", [1])], "selection": [answer]}
+    assert [f.f1 for f in worst(made_up, 10)] == [2 / 4]
+
+
 def test_turns_around_gold_and_prediction_are_shown_and_the_rest_is_counted():
     shown, cut = shown_turns(DIALOGUE, query("q", [3], [0]), {"utt_ids": [9, 39], "img_ids": []})
     assert shown == [2, 3, 4, 8, 9, 10, 38, 39] and cut == 0

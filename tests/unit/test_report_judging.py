@@ -14,8 +14,9 @@ from ffr_core.engine.config import EngineConfig
 from ffr_core.engine.scripted import ScriptedEngine, prompt_text
 from ffr_core.errors import ConfigError, InputError, NotFoundError
 from ffr_core.types import Dialogue, Image, Turn
+from jobs.compare import run as make_report
 from jobs.report.agreement import agreement, interval_alpha, spearman, summarize_ratings
-from jobs.report.cell import cell_name
+from jobs.report.cell import cell_name, run_cell
 from jobs.report.config import ReportConfig, SetConfig, SystemConfig
 from jobs.report.judge_job import JudgeConfig, ask_judge, read_filled, write_sheets
 from jobs.report.judge_llm import JudgePrompts, check_choice, check_rating, judge_items
@@ -67,7 +68,7 @@ def test_items_are_blind_reproducible_and_complete():
     key = key_of(items)
     assert all(sorted(letters.values()) == ["BM25", "ours"] for letters in key.values())
     orders = {
-        tuple(key_of(make_items(CELLS, "s", seed=seed))[items[0].item_id].values())
+        tuple(answer.system for answer in make_items(CELLS, "s", seed=seed)[0].answers)
         for seed in range(20)
     }
     assert len(orders) == 2
@@ -76,6 +77,19 @@ def test_items_are_blind_reproducible_and_complete():
     assert [item.query for item in make_items(CELLS, "s", limit=1)] == ["query 0"]
     with pytest.raises(InputError, match="answers of 0 systems"):
         make_items(CELLS, "other")
+
+
+def test_other_systems_or_answers_make_other_items():
+    """A key that keeps the items of earlier sheets never names another system for a letter."""
+    first = make_items(CELLS, "s")
+    changed = [CELLS[0], cell("BM25", ([1], []), ([], []))]
+    more = [*CELLS, cell("third", ([1], []), ([1], []))]
+    for cells, same in ((CELLS[::-1], 2), (changed, 1), (more, 0)):
+        items = make_items(cells, "s")
+        assert len(key_of(first).keys() & key_of(items).keys()) == same
+        merged = key_of(first) | key_of(items)
+        assert all(merged[item.item_id] == key_of(first)[item.item_id] for item in first)
+    assert not key_of(first).keys() & key_of(make_items(CELLS, "s", seed=1)).keys()
 
 
 def test_an_answer_is_shown_as_its_turns_and_pictures():
@@ -182,6 +196,54 @@ def test_sheets_of_a_set_can_be_read_after_those_of_another_were_written(run, tm
     found = read_filled(run, [first, second])
     assert (found["read"], found["left_out"]) == (4, {})
     assert found["ratings"]["people"]["ours"]["relevance"]["mean"] == 3
+
+
+def test_ratings_of_answers_that_have_changed_do_not_count(run, tmp_path):
+    write_sheets(run, "A")
+    write_sheets(run, "B")
+    first = fill_written(run, tmp_path / "b.csv", "Anna", 1)
+    found = read_filled(run, [first])
+    assert found["outdated"] == {"people": 0, "judge": 0}
+    path = next((run / "cells").glob("B-ours*"))
+    path.write_text(json.dumps({**cell("ours", ([2], [])), "set": "B"}))
+    write_sheets(run, "B")
+    second = fill_written(run, tmp_path / "b2.csv", "Anna", 5)
+    # The older sheet is still understood, and each rating stays with what was rated.
+    found = read_filled(run, [first, second])
+    assert (found["read"], found["left_out"]) == (4, {})
+    assert found["outdated"] == {"people": 2, "judge": 0}
+    assert {s: r["relevance"]["mean"] for s, r in found["ratings"]["people"].items()} == {
+        "ours": 5,
+        "BM25": 5,
+    }
+    assert json.loads((run / "judging.json").read_text())["outdated"]["people"] == 2
+
+
+def test_a_report_that_is_made_again_forgets_ratings_of_other_answers(tmp_path, monkeypatch):
+    def measured(config, out):
+        return [run_cell(config, s, item, out) for item in config.sets for s in config.systems]
+
+    monkeypatch.setattr("jobs.compare.measure_all", measured)
+    path, out = tmp_path / "set.jsonl", tmp_path / "run"
+    turns = [{"turn_id": i, "speaker": "A", "text": text} for i, text in enumerate(("cat", "dog"))]
+    record = {"dialogue_id": "d", "turns": turns, "queries": [{"query": "dog", "utt_ids": [1]}]}
+    path.write_text(json.dumps(record))
+    config = ReportConfig(
+        name="r",
+        reference="one",
+        systems=tuple(SystemConfig(name=name, kind="bm25") for name in ("one", "two")),
+        sets=(SetConfig(name="A", path=str(path)),),
+        resamples=10,
+    )
+    make_report(config, out)
+    write_sheets(out, "A")
+    read_filled(out, [fill_written(out, tmp_path / "a.csv", "Anna", 4)])
+    assert make_report(config, out)["judging"]["outdated"]["people"] == 0
+    path.write_text(json.dumps({**record, "turns": [*turns, {**turns[1], "turn_id": 2}]}))
+    assert make_report(config, out)["judging"]["outdated"]["people"] == 0  # the same answers
+    path.write_text(json.dumps({**record, "queries": [{"query": "cat", "utt_ids": [1]}]}))
+    judged = make_report(config, out)["judging"]
+    assert judged["outdated"]["people"] == 2 and judged["ratings"] == {}
 
 
 def test_the_judge_keeps_what_it_said_of_another_set(run):

@@ -81,6 +81,24 @@ def test_counts_of_every_query_are_those_worked_by_hand():
     ]
 
 
+def test_ids_that_an_answer_makes_up_are_false_positives():
+    """`[0, 50, 51, 52]` of 10 turns with gold {0}: one of four is right, and nothing is empty."""
+    gold = [query("a", [0]), query("b", [], kind="negative")]
+    named = [
+        chosen([0], unknown_utt=3, unknown_img=0),
+        chosen([], unknown_utt=0, unknown_img=1),
+    ]
+    made_up = cell(gold, named)
+    assert count_table(made_up).tolist() == [[1, 3, 0, 9, 0, 0, 0, 4], [0, 0, 0, 10, 0, 1, 0, 4]]
+    found = summarize(made_up, 20)["selection"]
+    assert found["micro"]["utterance"]["precision"] == 1 / 4
+    assert found["groups"]["kind"]["negative"]["left_empty"] == 0
+    assert per_dialogue(made_up, count_table(made_up))["joint"]["precision"] == (1 / 4 + 0) / 2
+    rows = [{"tp": 1, "fp": 3, "fn": 0, "unknown": 3, "seconds": 1.0}]
+    # 9 of 10 turns are true negatives: what is made up is no turn.
+    assert summarize_search(rows, 10, 20)["mcc"] == pytest.approx(9 / np.sqrt(4 * 1 * 12 * 9))
+
+
 def test_micro_scores_sum_counts_before_dividing():
     micro = summarize(ONE, 20)["selection"]["micro"]
     assert micro["utterance"]["f1"] == pytest.approx(2 * 4 / (2 * 4 + 2 + 2))

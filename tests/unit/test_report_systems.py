@@ -4,17 +4,23 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ffr_core.embedding.hashing import HashingEncoder
 from ffr_core.engine.config import EngineConfig
+from ffr_core.engine.scripted import ScriptedEngine, prompt_text
 from ffr_core.errors import InputError, NotFoundError
+from ffr_core.generation import Completion
 from ffr_core.types import Image, Selection
+from jobs.evaluate import load_set
 from jobs.report.cell import cell_name, measure, run_cell
 from jobs.report.config import ReportConfig, SetConfig, SystemConfig
 from jobs.report.embedding_systems import EncoderElements, stand_out, vector_system
 from jobs.report.fingerprints import fingerprint
 from jobs.report.reading import vlm_system
-from jobs.report.sets import load_data
+from jobs.report.scoring import summarize_selection
+from jobs.report.sets import load_data, query_rows
 from jobs.report.simple import bm25, even_lengths, rank_of
 from jobs.report.systems import NotRun, build_system
 
@@ -77,6 +83,17 @@ def test_what_stands_out_worked_by_hand():
     assert stand_out({}, query_D, 1.0) == set()
 
 
+@settings(max_examples=60)
+@given(st.floats(-0.9, 0.9), st.floats(1e-4, 0.1), st.booleans())
+def test_the_higher_of_two_stands_out_and_of_equal_ones_none(low, more, first):
+    cosines = [low + more, low] if first else [low, low + more]
+    query_D = np.array([1.0, 0.0], np.float32)
+    vectors = {i: np.array([c, np.sqrt(1 - c * c)], np.float32) for i, c in enumerate(cosines)}
+    assert stand_out(vectors, query_D, 1.0) == {0 if first else 1}
+    same = {i: vectors[0] for i in range(3)}
+    assert stand_out(same, query_D, 1.0) == stand_out(same, query_D, 0.0) == set()
+
+
 def test_ties_count_only_before():
     scores_N = np.array([1.0, 2.0, 2.0, 2.0], np.float32)
     assert [rank_of(i, scores_N) for i in range(4)] == [3, 0, 1, 2]
@@ -95,6 +112,16 @@ def test_a_zero_shot_model_reads_whole_dialogues_and_malformed_answers_are_count
     # Brute force: every dialogue is read for every query.
     assert [len(row["answers"]) for row in cell["search"]] == [2, 2, 2]
     assert system.counts["windows"] == 3 + 6 and system.counts["unknown_ids"] == 9
+    # Ids that do not exist are errors, of a selection and of a search.
+    assert [row["unknown_utt"] for row in cell["selection"]] == [1, 1, 1]
+    assert summarize_selection({"queries": query_rows(data), **cell}, 10)["micro"]["utterance"][
+        "precision"
+    ] == pytest.approx(2 / 6)
+    assert [(row["tp"], row["fp"], row["unknown"]) for row in cell["search"]] == [
+        (1, 3, 2),
+        (0, 4, 2),
+        (1, 3, 2),
+    ]
     broken = vlm_system(scripted("turn one"), data)
     assert measure(broken, data, ("selection",))["selection"][0]["utt_ids"] == []
     assert broken.counts["malformed"] == 3
@@ -205,6 +232,16 @@ def test_queries_are_thinned_out_evenly_and_counted(data):
         load_data(SetConfig(name="x", path="nowhere.jsonl"))
 
 
+def test_two_dialogues_of_one_id_are_refused_with_both_files(tmp_path):
+    for name, topic in (("a", "trip"), ("b", "lamp")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(record("one", [topic])) + "\n")
+    for read in (lambda p: load_data(SetConfig(name="s", path=str(p))),
+                 lambda p: load_set(p, None, False)):  # fmt: skip
+        with pytest.raises(InputError, match=r"'one' stands in .*a\.jsonl and again in .*b\.jsonl"):
+            read(tmp_path)
+        assert len(read(tmp_path / "a.jsonl").dialogues) == 1
+
+
 def report(systems, item):
     return ReportConfig(
         name="r", reference=systems[0].name, systems=tuple(systems), sets=(item,), resamples=10
@@ -239,3 +276,67 @@ def test_what_cannot_run_says_why(data, tmp_path):
     missing = SystemConfig(name="p", kind="profile", profile="nowhere")
     cell = run_cell(report([missing], data.config), missing, data.config, tmp_path)
     assert "there is no profile 'nowhere'" in cell["not_run"]
+
+
+def test_a_dead_engine_is_no_measured_system(data, tmp_path, monkeypatch):
+    async def at_once(seconds):
+        pass
+
+    monkeypatch.setattr("ffr_core.engine.openai.asyncio.sleep", at_once)
+    engine = EngineConfig(kind="openai", path="m", url="http://127.0.0.1:9/v1", timeout=1.0)
+    system = SystemConfig(name="dead", kind="vlm", engine=engine)
+    for thin, reason in ((None, "left 3 requests in a row unanswered"), (1, "none of 1 requests")):
+        item = data.config.model_copy(update={"max_queries": thin})
+        cell = run_cell(report([system], item), system, item, tmp_path)
+        assert reason in cell["not_run"] and "http://127.0.0.1:9/v1" in cell["not_run"]
+        assert "selection" not in cell
+
+
+class Flaky(ScriptedEngine):
+    """Answers, but for prompts that hold a word."""
+
+    def __init__(self, word, error):
+        form = "<|utt_ids_start|>[1]<|utt_ids_end|>;<|img_ids_start|>[]<|img_ids_end|>"
+        super().__init__({"": form})
+        self.word, self.error = word, error
+
+    def _answer(self, request):
+        found = super()._answer(request)
+        if self.word and self.word in prompt_text(request.messages):
+            return Completion(request_id="", text="", finish_reason="error", error=self.error)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("error", "counted", "asked"),
+    [
+        ("http://x/v1 did not answer in 4 attempts, last status 503: busy", "engine_errors", 3),
+        ("image 'a.png' cannot be used", "unreadable", 0),
+    ],
+)
+def test_only_a_cell_with_engine_errors_is_measured_again(
+    data, tmp_path, monkeypatch, error, counted, asked
+):
+    engine = Flaky("invoice", error)
+    monkeypatch.setattr("ffr_core.engine.build.shared_engine", lambda *_: engine)
+    system = scripted("", parts=("selection",))
+    config = report([system], data.config)
+    first = run_cell(config, system, data.config, tmp_path)
+    assert (first["not_run"], first["counts"][counted]) == (None, 1)
+    assert [row["utt_ids"] for row in first["selection"]] == [[1], [1], []]
+    engine.requests.clear()
+    engine.word = ""
+    second = run_cell(config, system, data.config, tmp_path)
+    assert len(engine.requests) == asked
+    assert (second == first) is (asked == 0)
+
+
+def test_a_system_that_can_read_nothing_says_why(data, tmp_path, monkeypatch):
+    engine = Flaky("Ana", "status 401: no such key")
+    monkeypatch.setattr("ffr_core.engine.build.shared_engine", lambda *_: engine)
+    system = scripted("")
+    for part, number in (("selection", 3), ("search", 6)):
+        config = system.model_copy(update={"parts": (part,)})
+        cell = run_cell(report([config], data.config), config, data.config, tmp_path)
+        assert f"none of {number} requests was answered" in cell["not_run"]
+        assert "no such key" in cell["not_run"]
