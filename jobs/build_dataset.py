@@ -39,6 +39,7 @@ from jobs.dataset_steps import (
     read_corpus,
     split,
 )
+from jobs.report.fingerprints import weights_of
 from serve.runtime import ray_session
 
 _SPEED = frozenset(
@@ -64,6 +65,7 @@ def run(config: DatasetConfig) -> dict[str, Any]:
     write_json(out / "config.json", config.model_dump(mode="json"))
     dumped = config.model_dump(mode="json")
     prompts = DatasetPrompts.load(config.prompts)
+    engine_paths = (config.engine.path, *config.engine.adapters.values())
     started = time.monotonic()
     done: dict[str, Done] = {}
 
@@ -103,7 +105,11 @@ def run(config: DatasetConfig) -> dict[str, Any]:
         )
         annotated = step(
             "6-annotate",
-            [parts("engine", "annotate", "target_language"), prompts.texts.model_dump()],
+            [
+                parts("engine", "annotate", "target_language"),
+                prompts.texts.model_dump(),
+                [weights_of(path) for path in engine_paths if path],
+            ],
             lambda f: annotate(config, short, triplets.folder, f),
         )
         log = annotated.folder / "annotated.jsonl"

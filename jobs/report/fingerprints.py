@@ -84,11 +84,11 @@ def _model_parts(report: ReportConfig, system: SystemConfig) -> Iterator[str]:
                     prompts.append(part.prompts)
     paths += [path for encoder in encoders for path in (encoder.path, encoder.adapter)]
     paths += [path for e in engines if e for path in (e.path, *e.adapters.values())]
-    yield from (_weights(path) for path in dict.fromkeys(paths) if path)
+    yield from (weights_of(path) for path in dict.fromkeys(paths) if path)
     yield from map(_prompts, dict.fromkeys(prompts))
 
 
-def _weights(path: str) -> str:
+def weights_of(path: str) -> str:
     """Names what a model folder, an adapter or a calibration file holds; a hub id is its own."""
     try:
         if Path(path).is_file():

@@ -3,6 +3,7 @@ import json
 import PIL.Image
 import pytest
 from dataset_parts import short
+from typer import Typer
 from typer.testing import CliRunner
 
 from ffr_core.dataset.annotation_page import adopt, build_page, read_annotations
@@ -12,7 +13,7 @@ from ffr_core.errors import InputError
 from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.records import read_jsonl, record_from_dialogue
 from ffr_core.types import QueryKind, Selection
-from jobs.prepare_chatlog import ChatlogConfig, collect, run
+from jobs.prepare_chatlog import ChatlogConfig, collect, main, run
 
 NASTY = "</script><script>alert(1)</script> <!-- <b>hi</b>"
 CHAT = short(
@@ -133,10 +134,6 @@ def test_a_second_dialogue_of_one_id_is_left_out(chats, masked):
 
 def test_without_a_key_nothing_is_written(chats, monkeypatch):
     monkeypatch.delenv("FFRS_ANONYMISE_KEY")
-    from typer import Typer
-
-    from jobs.prepare_chatlog import main
-
     app = Typer()
     app.command()(main)
     result = CliRunner().invoke(
@@ -144,6 +141,67 @@ def test_without_a_key_nothing_is_written(chats, monkeypatch):
     )
     assert result.exit_code == 2 and "FFRS_ANONYMISE_KEY is not set" in result.output
     assert not (chats / "o").exists()
+
+
+def page_data(path):
+    page = path.read_text()
+    start = page.index('application/json">') + len('application/json">')
+    return json.loads(page[start : page.index("</script>", start)])
+
+
+def test_pages_and_copies_of_an_earlier_run_do_not_survive(tmp_path, monkeypatch):
+    """Pages with names, then masked ones, then copies under another key; the rest stays."""
+    monkeypatch.setenv("FFRS_ANONYMISE_KEY", "a very secret key")
+    (tmp_path / "in").mkdir()
+    exported(tmp_path / "in")
+    more = [short(f"d{i}", ["Ann here", "see"], {1: [None, None]}) for i in range(2)]
+    write_records(tmp_path / "in" / "more.jsonl", map(record_from_dialogue, more))
+    out = tmp_path / "out"
+    (out / "images").mkdir(parents=True)
+    foreign = [out / "annotate-notes.html", out / "my.html", out / "images" / "holiday.jpg"]
+    for path in foreign:
+        path.write_text("mine")
+    plain = ChatlogConfig(input=(str(tmp_path / "in"),), out=str(out), embed_images=False)
+    rules = ChatRules(anonymise=False, mask_identifiers=False)
+    pages = run(plain.model_copy(update={"page_dialogues": 2, "rules": rules}))["pages"]
+    assert pages == ["annotate-001.html", "annotate-002.html"]
+    assert "Anna Smith" in (out / "annotate-002.html").read_text() + (out / pages[0]).read_text()
+    assert run(plain)["pages"] == ["annotate.html"]
+    assert not any((out / page).exists() for page in pages)
+    first = set((out / "images").iterdir())
+    assert len(first) == 1 + 2
+    # What people annotated keeps its pictures.
+    (out / "dialogues.jsonl").rename(out / "annotated.jsonl")
+    monkeypatch.setenv("FFRS_ANONYMISE_KEY", "another secret key")
+    run(plain)
+    assert len(set((out / "images").iterdir())) == 1 + 2 + 2
+    (out / "annotated.jsonl").unlink()
+    run(plain)
+    left = set((out / "images").iterdir())
+    assert left & first == {foreign[2]} and len(left) == 1 + 2
+    assert all(path.read_text() == "mine" for path in foreign)
+
+
+def test_people_can_be_given_the_same_queries(chats):
+    out, queries = chats / "out", chats / "queries.jsonl"
+    app = Typer()
+    app.command()(main)
+    call = ["--in", str(chats / "chats.jsonl"), "--out", str(out)]
+    assert CliRunner().invoke(app, call).exit_code == 0
+    (dialogue,) = read_jsonl(out / "dialogues.jsonl")
+    name = dialogue.dialogue_id
+    texts = ("the  home", "the home", "a call")
+    write_records(queries, [{"dialogue_id": name, "query": text} for text in texts])
+    result = CliRunner().invoke(app, [*call, "--queries", str(queries)])
+    assert result.exit_code == 0, result.output
+    assert page_data(out / "annotate.html")["queries"] == {name: ["the home", "a call"]}
+    write_records(queries, [{"dialogue_id": "ann-and-bo", "query": "q"}])
+    result = CliRunner().invoke(app, [*call, "--queries", str(queries)])
+    assert result.exit_code == 2 and "asks about 'ann-and-bo', which" in result.output
+    for broken in ({"dialogue_id": name}, [name, "q"], {"dialogue_id": name, "query": 3}):
+        write_records(queries, [broken])
+        result = CliRunner().invoke(app, [*call, "--queries", str(queries)])
+        assert result.exit_code == 2 and "line 1 is no query" in result.output
 
 
 def test_nothing_typed_can_leave_the_pages_data():
