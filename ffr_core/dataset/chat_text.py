@@ -9,21 +9,34 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
+from ffr_core.dataset.content_words import tagged_words
 from ffr_core.dataset.ranges import check_ranges
 from ffr_core.errors import NotFoundError
 
 Action = Literal["remove", "drop_turn", "drop_dialogue", "keep"]
+_EMOJI_ALONE = (
+    r"\u231a\u231b\u23e9-\u23ec\u23f0\u23f3\u25fd\u25fe\u2614\u2615\u2648-\u2653\u267f\u2693\u26a1"
+    r"\u26aa\u26ab\u26bd\u26be\u26c4\u26c5\u26ce\u26d4\u26ea\u26f2\u26f3\u26f5\u26fa\u26fd\u2705"
+    r"\u270a\u270b\u2728\u274c\u274e\u2753-\u2755\u2757\u2795-\u2797\u27b0\u27bf\u2b1b\u2b1c\u2b50"
+    r"\u2b55"
+)
+"""Below U+10000, what Unicode shows as a picture by itself (Emoji_Presentation). The others, as
+arrows and ticks, are emoji only before U+FE0F or a skin color.
+Source: Unicode's emoji-data.txt, as stated."""
+_EMOJI_TEXT = r"[\u2190-\u2bff\u3030\u303d\u3297\u3299]"
 _EMOJI = re.compile(
     "(?:[\U0001f1e6-\U0001f1ff]{2}|[#*0-9]\ufe0f?\u20e3"
-    "|[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\u2190-\u21ff\u2300-\u23ff\u3030\u303d\u3297\u3299]"
-    "[\ufe0e\ufe0f]?[\U0001f3fb-\U0001f3ff]?[\U000e0020-\U000e007f]*\u200d?)+"
+    rf"|(?:[\U0001f000-\U0001faff{_EMOJI_ALONE}]|{_EMOJI_TEXT}(?=[\ufe0f\U0001f3fb-\U0001f3ff]))"
+    "[\ufe0e\ufe0f]?[\U0001f3fb-\U0001f3ff]?[\U000e0020-\U000e007f]*"
+    rf"(?:\u200d(?:{_EMOJI_TEXT}\ufe0f?)?)*)+"
 )
 _SHORT_CODE = re.compile(r"(?<![\w:]):[a-z][a-z0-9_+-]{1,30}:(?![\w:])")
 _BRACKETED = re.compile(r"\[([^\[\]\s]{1,14})\]")
@@ -89,16 +102,43 @@ def clean_text(
         ("sensitive", words.sensitive, rules.sensitive),
         ("profanity", words.profanity, rules.profanity),
     ):
-        pattern = _pattern(entries)
-        if action == "keep" or pattern is None or not pattern.search(text):
+        places = [] if action == "keep" else find_entries(text, entries)
+        if not places:
             continue
-        if action == "remove":
-            text, number = pattern.subn("", text)
-            counts[f"{name}_removed"] += number
-        else:
+        if action != "remove":
             return "", name if action == "drop_turn" else "drop_dialogue"
+        for start, end in reversed(places):
+            text = text[:start] + text[end:]
+        counts[f"{name}_removed"] += len(places)
     text = re.sub(r"[ \t]{2,}", " ", text).strip()
     return ("" if is_void(text, words.void) else text), ""
+
+
+def find_entries(text: str, entries: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Where a text has listed words: half-open ranges in order, without overlaps.
+
+    Latin entries match whole words in any case, with any ending after a `*`. Chinese ones match
+    where they are one or several whole words: of 我操, 我操作电脑 only the first has 我操.
+    """
+    latin, chinese = _compiled(entries)
+    places = [match.span() for match in latin.finditer(text)] if latin else []
+    if any(entry in text.lower() for entry in chinese):
+        places += _chinese_entries(text, chinese)
+    kept: list[tuple[int, int]] = []
+    for start, end in sorted(places):
+        if not kept or start >= kept[-1][1]:
+            kept.append((start, end))
+    return kept
+
+
+def _chinese_entries(text: str, entries: frozenset[str]) -> Iterator[tuple[int, int]]:
+    bounds = list(accumulate((len(word) for word, _ in tagged_words(text)), initial=0))
+    ends, longest, free = set(bounds), max(map(len, entries)), 0
+    for start in bounds:
+        for end in range(start + longest, start, -1):
+            if start >= free and end in ends and text[start:end].lower() in entries:
+                free = end
+                yield start, end
 
 
 def remove_emoji(text: str, codes: frozenset[str]) -> tuple[str, int]:
@@ -139,12 +179,12 @@ def _read(shipped: str, given: Sequence[str]) -> Iterable[str]:
 
 
 @cache
-def _pattern(entries: tuple[str, ...]) -> re.Pattern[str] | None:
-    """One pattern for all entries: Latin ones as whole words, Chinese ones anywhere."""
+def _compiled(entries: tuple[str, ...]) -> tuple[re.Pattern[str] | None, frozenset[str]]:
+    """One pattern for the Latin entries, and the Chinese ones in lower case."""
+    chinese = frozenset(entry.removesuffix("*").lower() for entry in entries if _HAN.search(entry))
     parts: list[str] = []
     for entry in sorted(entries, key=len, reverse=True):
-        stem = entry.removesuffix("*")
-        ending = r"\w*" if entry.endswith("*") else ""
-        escaped = re.escape(stem)
-        parts.append(escaped if _HAN.search(entry) else rf"(?<!\w){escaped}{ending}(?!\w)")
-    return re.compile("|".join(parts), re.IGNORECASE) if parts else None
+        if not _HAN.search(entry):
+            ending = r"\w*" if entry.endswith("*") else ""
+            parts.append(rf"(?<!\w){re.escape(entry.removesuffix('*'))}{ending}(?!\w)")
+    return (re.compile("|".join(parts), re.IGNORECASE) if parts else None), chinese

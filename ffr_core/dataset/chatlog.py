@@ -30,8 +30,9 @@ class Prepared:
     messages: int = 0
     """Turns of the input."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Of messages: `merged`, `turn_<reason>`; of places: `emoji`, `profanity_removed`,
-    `identifier_<kind>`, `name`; `gold_labels` when the input had some, which do not survive."""
+    """Of messages: `merged`, `turn_<reason>`; `images_dropped` with the latter; of places: `emoji`,
+    `profanity_removed`, `identifier_<kind>`, `name`; `gold_labels` when the input had some, which
+    do not survive."""
 
 
 def prepare(
@@ -58,6 +59,7 @@ def prepare(
             problem = "empty" if not turn.text.strip() else "void"
         if problem:
             counts[f"turn_{problem}"] += 1
+            counts["images_dropped"] += len(turn.images)
             continue
         kept.append(_anonymous(replace(turn, text=text), rules, pseudonyms, table, counts))
     merged = merge_consecutive(kept)

@@ -15,82 +15,81 @@ import hmac
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ffr_core.dataset.content_words import tagged_words
 from ffr_core.errors import InputError
 
 _MIN_KEY_BYTES = 8
-_FULL_WIDTH = str.maketrans("０１２３４５６７８９＠．－＋（）　", "0123456789@.-+() ")
+_PLAIN = str.maketrans(
+    "０１２３４５６７８９＠．－＋（）\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
+    "\u3000\u00a0\u2007\u2009\u202f\u200e\u200f\u202a\u202b\u202c\u202d\u202e"
+    "\u2066\u2067\u2068\u2069",
+    "0123456789@.-+()-------" + " " * 16,
+)
+"""Full width, dashes, kinds of space and direction marks, one character for one."""
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _ID_CHECKS = "10X98765432"
-_SEPARATED = r"(?:[ -]?\d)"
 _NO_DIGIT_BEFORE, _NO_DIGIT_AFTER = r"(?<![\dA-Za-z.])", r"(?![\dA-Za-z]|\.\d)"
-_STREET = (
-    r"(?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|square|sq|place|pl"
-    r"|terrace|way|highway|hwy)"
-)
 _HAN = r"\u4e00-\u9fff"
-_UNIT = rf"(?:[{_HAN}]{{1,8}}(?:小区|花园|大厦|公寓|苑|村))?\d{{0,4}}[号弄幢栋座单元室楼层#-]*"
+
+_GAP = r"(?:[ .-]|[ -]?\(|\)[ -]?)?"
+_CALL = r"(?<![\dA-Za-z+])(?<!\d\.)"
 _PHONES = (
-    r"(?<![\dA-Za-z])(?:(?:\+|00)86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}" + _NO_DIGIT_AFTER,
-    r"(?<![\dA-Za-z])0\d{2,3}[ -]?\d{7,8}" + _NO_DIGIT_AFTER,
-    r"(?<![\dA-Za-z])\(0\d{2,3}\)[ -]?\d{7,8}" + _NO_DIGIT_AFTER,
-    r"(?<![\dA-Za-z])400[ -]?\d{3,4}[ -]?\d{3,4}" + _NO_DIGIT_AFTER,
-    r"\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,5}" + _NO_DIGIT_AFTER,
-    r"(?<![\dA-Za-z])(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}[ .-])\d{3}[ .-]\d{4}" + _NO_DIGIT_AFTER,
+    rf"{_CALL}(?:(?:\+|00)?86[ -]?)?1[3-9]\d[ -]?\d{{4}}[ -]?\d{{4}}",
+    rf"{_CALL}(?:\+1(?:{_GAP}\d){{10}}|\+[1-9](?:{_GAP}\d){{6,14}}|00[1-9](?:{_GAP}\d){{8,13}})",
+    rf"{_CALL}(?:\(0[1-9]\d{{1,2}}\)|0[1-9]\d{{1,2}})[ -]?\d{{3,4}}[ -]?\d{{4}}",
+    rf"{_CALL}0[1-9]\d{{3}}[ -]\d{{3}}[ -]?\d{{3}}",
+    rf"{_CALL}(?<!\d[:-])(?<!\d\d )"
+    r"0[1-9](?:(?: \d\d){4}|(?:\.\d\d){4}|(?:-\d\d){4})(?![ .-]\d)",
+    rf"{_CALL}[48]00[ -]?(?:\d{{3}}[ -]?\d{{4}}|\d{{4}}[ -]?\d{{3}})",
+    rf"{_CALL}(?:1[ .-])?(?:\(\d{{3}}\) ?|\d{{3}}[ .-])\d{{3}}[ .-]\d{{4}}",
+    rf"{_CALL}(?<![_/=#$¥￥€£])(?<!\d-)(?!20\d\d[01]\d[0-3]\d)"
+    r"(?:[2-9][0-8]\d[2-9]\d{6}|[6-9]\d{4}[ -]?\d{5})(?!-\d)",
 )
-"""Chinese mobile, land lines, service lines; international; North American."""
-_PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("email", re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.ASCII)),
-    (
-        "ip",
-        re.compile(
-            r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.])"
-        ),
-    ),
-    ("id_card", re.compile(rf"{_NO_DIGIT_BEFORE}\d{{17}}[\dXx]{_NO_DIGIT_AFTER}")),
-    (
-        "id_card",
-        re.compile(rf"{_NO_DIGIT_BEFORE}\d{{6}}[ -]\d{{8}}[ -]\d{{3}}[\dXx]{_NO_DIGIT_AFTER}"),
-    ),
-    (
-        "ssn",
-        re.compile(
-            rf"{_NO_DIGIT_BEFORE}(?!000|666|9)\d{{3}}-(?!00)\d{{2}}-(?!0000)\d{{4}}{_NO_DIGIT_AFTER}"
-        ),
-    ),
-    ("bank_card", re.compile(rf"{_NO_DIGIT_BEFORE}\d{_SEPARATED}{{12,18}}{_NO_DIGIT_AFTER}")),
-    ("phone", re.compile("|".join(_PHONES))),
-    (
-        "passport",
-        re.compile(r"(?:passport|护照)\D{0,12}?([A-Z]{1,2}\d{7,8})(?!\d)", re.IGNORECASE),
-    ),
-    (
-        "account",
-        re.compile(
-            r"(?:微信号?|微信ID|wechat(?: id)?|wx|QQ号?|telegram|支付宝)\s*(?:是|为|is|:|：|=)\s*"
-            r"@?([A-Za-z0-9][\w-]{4,30})",
-            re.IGNORECASE | re.ASCII,
-        ),
-    ),
-    (
-        "address",
-        re.compile(
-            rf"(?:[{_HAN}]{{2,8}}(?:省|自治区))?(?:[{_HAN}]{{2,8}}市)?(?:[{_HAN}]{{2,8}}[区县])?"
-            rf"[{_HAN}]{{1,10}}(?:路|街|大道|巷|弄|胡同)\d{{1,5}}(?:号|弄)(?:{_UNIT})*"
-        ),
-    ),
-    (
-        "address",
-        re.compile(
-            rf"(?<![\w.])\d{{1,5}}[A-Za-z]?(?: [NSEW]\.?)?"
-            rf"(?:(?: [A-Z][A-Za-z'.-]+){{1,3}} (?i:{_STREET})\b"
-            r"|(?: [a-z]+)? (?:street|avenue|blvd)\b)"
-            r"\.?(?:,? (?i:apt\.?|apartment|unit|suite|#) ?\w{1,5})?"
-            r"(?:, [A-Z][A-Za-z .]+?)?(?:,? [A-Z]{2} \d{5}(?:-\d{4})?)?"
-        ),
-    ),
+"""Chinese mobile; international; land lines of China and London; other British; French; service
+lines; North American; ten digits together (North American, Indian), but not a date with an hour."""
+
+_APP = r"(?<![A-Za-z])(?:微信(?:号|ID)?|wechat(?: id)?|[wv]x|QQ(?:号码?)?|telegram|支付宝)\s*"
+_ACCOUNTS = (
+    _APP + r"(?:是|为|is\b|:|：|=)\s*@?([A-Za-z0-9][\w-]{4,30})",
+    r"(?:微信|QQ|支付宝)(?:号码?|ID|账号)\s*@?([A-Za-z0-9][\w-]{4,30})",
+    _APP + r"@?((?=[\w-]*[\d_])[A-Za-z][\w-]{4,30})",
+    r"(?<![A-Za-z])QQ\s*(\d{5,11})(?![\w.人个元年步])",
+    r"(?<![A-Za-z])telegram\s*@([A-Za-z]\w{4,30})",
 )
+"""With a connector anything; else what is called an account, looks like one, or has its `@`."""
+
+_STREET = r"(?:street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|terrace|highway|hwy)"
+_ALSO_STREET = r"(?:drive|dr|court|ct|square|sq|place|pl|way)"
+_ENDS = (
+    r"(?! (?!(?:and|or|at|in|on|by|near|to|for|from|with|is|was|if|tonight|today|tomorrow|now"
+    r"|please|apt|apartment|unit|suite)\b)[a-z])"
+)
+"""No noun follows that the words before belong to: 3 Google Drive links, 20 good street artists."""
+_ENGLISH_ADDRESS = (
+    r"(?<![\w.])\d{1,5}[A-Za-z]?(?: [NSEW]\.?)?(?! Google )"
+    rf"(?:(?: [A-Z][A-Za-z'.-]+){{1,3}} (?i:{_STREET}\b|{_ALSO_STREET}\b{_ENDS})"
+    rf"|(?<=\d[\dA-Za-z]) (?!(?:on|the|of|in|a)\b)[a-z]+ (?:street|avenue|blvd)\b{_ENDS})"
+    r"\.?(?:,? (?i:apt\.?|apartment|unit|suite|#) ?\w{1,5})?"
+    r"(?:(?:, [A-Z][A-Za-z .]{1,30})?,? [A-Z]{2} \d{5}(?:-\d{4})?)?"
+)
+_WAYS = ("路", "街", "大道", "大街", "巷", "弄", "胡同")
+_IN_NAME = rf"(?![我你他她们这那在到去来见等从是的了和跟有])[{_HAN}]"
+_DOOR = re.compile(
+    r"(?:路|街|大道|巷|弄|胡同)"
+    r"( ?(?P<number>\d{1,5}|[〇零一二三四五六七八九十百]{1,6}) ?[号弄](?!线)"
+    rf"(?:院|楼(?![上下]))?(?:(?:{_IN_NAME}){{1,8}}(?:小区|花园|广场|大厦|公寓|苑|村))?"
+    r"(?:(?:[A-Za-z]\d{0,4}|\d{1,4})(?:号楼|号院|单元|[号弄幢栋座室楼层#])|-\d{1,4}室?)*)"
+)
+"""From the last word of a street; the first group is the house and what follows it."""
+_DIGIT_RUN = re.compile(rf"{_NO_DIGIT_BEFORE}\d+(?:[ -]\d+)*")
+_DIGITS, _NUMBER_END = re.compile(r"\d+"), re.compile(_NO_DIGIT_AFTER)
+_HAN_BEFORE = re.compile(rf"[{_HAN}]+\Z")
+
+Span = tuple[int, int]
+"""Half-open range in a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +142,10 @@ class Pseudonyms:
 
 def find_identifiers(text: str) -> list[Identifier]:
     """All identifiers in order, without overlaps; the more certain kind wins."""
-    plain = text.translate(_FULL_WIDTH)
+    plain = text.translate(_PLAIN)
     found: list[Identifier] = []
-    for kind, pattern in _PATTERNS:
-        for match in pattern.finditer(plain):
-            start, end = match.span(match.lastindex or 0)
+    for kind, spans in _FINDERS:
+        for start, end in spans(plain):
             said = _national(plain[start:end]) if kind == "phone" else plain[start:end]
             value = re.sub(r"[\s().-]", "", said).lower()
             taken = any(start < other.end and other.start < end for other in found)
@@ -188,8 +186,6 @@ def is_chinese_id(value: str) -> bool:
 def _is_valid(kind: str, value: str) -> bool:
     if kind == "id_card":
         return is_chinese_id(value)
-    if kind == "bank_card":
-        return 13 <= len(value) <= 19 and len(set(value)) > 1 and luhn(value)
     if kind == "phone":
         return 7 <= sum(c.isdigit() for c in value) <= 15
     return True
@@ -200,7 +196,120 @@ def _national(phone: str) -> str:
 
     Example:
         +86 138 0013 8000: 138 0013 8000; +86 10 6234 5678: 010 6234 5678; 1 415-555-2671:
-        415-555-2671.
+        415-555-2671; 0044 (0)20 7946 0958: +44 20 7946 0958.
     """
-    phone = re.sub(r"^(?:(?:\+|00)86[ -]?(?=1[3-9])|\+1|1(?=[ .-]))", "", phone)
+    phone = re.sub(r"^00", "+", phone).replace("(0)", "")
+    phone = re.sub(r"^(?:\+?86[ -]?(?=1[3-9])|\+1|1(?=[ .-]))", "", phone)
     return re.sub(r"^\+86[ -]?0?", "0", phone)
+
+
+def _matches(pattern: str, flags: re.RegexFlag = re.NOFLAG) -> Callable[[str], Iterator[Span]]:
+    """Finds where a pattern, or the group of it that took part, matches."""
+    compiled = re.compile(pattern, flags)
+    return lambda text: (m.span(m.lastindex or 0) for m in compiled.finditer(text))
+
+
+def _cards(text: str) -> Iterator[Span]:
+    """Numbers of 13 to 19 digits that pass Luhn, made of whole groups of a run of groups.
+
+    A card starts with the run, with a group of four digits, or is a group by itself.
+    """
+    for run in _DIGIT_RUN.finditer(text):
+        groups = [m.span() for m in _DIGITS.finditer(text, run.start(), run.end())]
+        free = 0
+        for first, (start, end) in enumerate(groups):
+            if first < free or (first and end - start != 4 and end - start < 13):
+                continue
+            for last in range(min(first + 18, len(groups) - 1), first - 1, -1):
+                stop = groups[last][1]
+                if _is_card(text[start:stop]) and _NUMBER_END.match(text, stop):
+                    yield start, stop
+                    free = last + 1
+                    break
+
+
+def _is_card(number: str) -> bool:
+    digits = re.sub("[ -]", "", number)
+    return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn(digits)
+
+
+def _chinese_addresses(text: str) -> Iterator[Span]:
+    """A street with a number, from the place before it (北京市朝阳区建国路88号) or its own name.
+
+    Other words before it are left out (我家住在). A number of one digit may be a day (明天街3号见):
+    it counts only with a place.
+    """
+    for door in _DOOR.finditer(text):
+        before = _HAN_BEFORE.search(text, max(0, door.start() - 40), door.start(1))
+        length, has_place = _street(tagged_words(before[0])) if before else (0, False)
+        if length and (has_place or len(door["number"]) > 1):
+            yield door.start(1) - length, door.end()
+
+
+def _street(words: list[tuple[str, str]]) -> tuple[int, bool]:
+    """How many characters at the end are a street, and whether a city or district leads it."""
+    start, (way, flag) = len(words) - 1, words[-1]
+    if way in _WAYS or (flag == "ns" and len(way) == 2):  # 人民 路, 南京 东路
+        while start and sum(len(word) for word, _ in words[start:-1]) < 2:
+            accepted = _is_own_name if start == len(words) - 1 else _is_noun
+            if not accepted(*words[start - 1]):
+                break
+            start -= 1
+        if start == len(words) - 1:
+            return 0, False
+    elif len(way) == 2 or flag[0] in "vrdp":  # 走路, 马路, 逛街
+        return 0, False
+    first = position = start
+    while position and _is_noun(*words[position - 1]):
+        position -= 1
+        first = position if _is_place(*words[position]) else first
+    return sum(len(word) for word, _ in words[first:]), first < start
+
+
+def _is_own_name(word: str, flag: str) -> bool:
+    """Whether a street may be called so: not 这条, 走, 明天, 一."""
+    if word == "条" or flag == "mq" or (flag[0] in "vm" and len(word) == 1):
+        return False
+    return flag[0] not in "rpductyeqs"
+
+
+def _is_noun(word: str, flag: str) -> bool:
+    return flag == "vn" or flag[0] in "njbagzx" or (flag[0] == "f" and len(word) == 1)
+
+
+def _is_place(word: str, flag: str) -> bool:
+    if len(word) < 2 or word.endswith(_WAYS):
+        return False
+    return flag == "ns" or (flag != "n" and word[-1] in "省市区县镇乡")
+
+
+_FINDERS: tuple[tuple[str, Callable[[str], Iterator[Span]]], ...] = (
+    # The lookbehind lets a match start at one place only: without it the time is quadratic.
+    ("email", _matches(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+", re.ASCII)),
+    (
+        "ip",
+        _matches(
+            r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d.])"
+        ),
+    ),
+    ("id_card", _matches(rf"{_NO_DIGIT_BEFORE}\d{{17}}[\dXx]{_NO_DIGIT_AFTER}")),
+    (
+        "id_card",
+        _matches(rf"{_NO_DIGIT_BEFORE}\d{{6}}[ -]\d{{8}}[ -]\d{{3}}[\dXx]{_NO_DIGIT_AFTER}"),
+    ),
+    (
+        "ssn",
+        _matches(
+            rf"{_NO_DIGIT_BEFORE}(?!000|666|9)\d{{3}}-(?!00)\d{{2}}-(?!0000)\d{{4}}{_NO_DIGIT_AFTER}"
+        ),
+    ),
+    ("bank_card", _cards),
+    ("phone", _matches(rf"(?:{'|'.join(_PHONES)}){_NO_DIGIT_AFTER}")),
+    (
+        "passport",
+        _matches(r"(?:passport|护照)\D{0,12}?([A-Z]{1,2}\d{7,8})(?!\d)", re.IGNORECASE),
+    ),
+    ("account", _matches("|".join(_ACCOUNTS), re.IGNORECASE | re.ASCII)),
+    ("address", _chinese_addresses),
+    ("address", _matches(_ENGLISH_ADDRESS)),
+)

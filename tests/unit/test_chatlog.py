@@ -15,8 +15,16 @@ from ffr_core.dataset.agreement import (
     krippendorff_alpha,
     majority,
 )
-from ffr_core.dataset.chat_text import ChatRules, WordLists, clean_text, is_void, remove_emoji
+from ffr_core.dataset.chat_text import (
+    ChatRules,
+    WordLists,
+    clean_text,
+    find_entries,
+    is_void,
+    remove_emoji,
+)
 from ffr_core.dataset.chatlog import merge_consecutive, prepare, split_long
+from ffr_core.dataset.privacy import tagged_words
 from ffr_core.errors import InputError, NotFoundError
 from ffr_core.types import Dialogue, Image, Selection, Turn
 
@@ -50,6 +58,10 @@ def chat(*messages, gaps=None):
         ("nice :tada: at 10:30:15", "nice  at 10:30:15", 1),
         ("plain text, 中文。", "plain text, 中文。", 0),
         ("❤️ heart", " heart", 1),
+        ("从北京→上海", "从北京→上海", 0),
+        ("A → B ✓ done ⌘⌥ ★ ①", "A → B ✓ done ⌘⌥ ★ ①", 0),
+        ("↗️ ⌚ ✅ ⭐ ☝🏽 ▶️", "     ", 6),
+        ("🏃‍♂ 🏃🏽‍♂️ ❤️‍🔥 👩‍⚕️", "   ", 4),
     ],
 )
 def test_emoji(text, rest, places):
@@ -75,6 +87,13 @@ def test_not_void(text):
         ("这个傻逼软件又坏了", "remove", ("这个软件又坏了", "")),
         ("what the fuck", "keep", ("what the fuck", "")),
         ("fuck", "drop_dialogue", ("", "drop_dialogue")),
+        ("我妈的生日是明天", "remove", ("我妈的生日是明天", "")),
+        ("我操作一下电脑", "remove", ("我操作一下电脑", "")),
+        ("过去死了很多人", "remove", ("过去死了很多人", "")),
+        ("她是模特么", "remove", ("她是模特么", "")),
+        ("踩到狗屎了", "remove", ("踩到狗屎了", "")),
+        ("我操, 真他妈的烦", "remove", (", 真烦", "")),
+        ("这特么太牛逼了", "remove", ("这太了", "")),
     ],
 )
 def test_profanity(text, action, expected):
@@ -85,6 +104,25 @@ def test_profanity(text, action, expected):
 @pytest.mark.parametrize("text", ["my password is hunter2", "验证码 339211 别告诉别人"])
 def test_sensitive_messages_go(text):
     assert clean_text(text, RULES, WORDS, Counter()) == ("", "sensitive")
+
+
+@pytest.mark.parametrize(
+    "text", ["他处方便面", "口令红包", "current affair show", "这是惊喜, 先保密"]
+)
+def test_ordinary_messages_stay(text):
+    assert clean_text(text, RULES, WORDS, Counter()) == (text, "")
+
+
+def test_entries_are_found_longest_first_and_without_overlaps():
+    entries = ("傻逼", "大傻逼", "他妈tmd", "tmd", "bad*")
+    assert find_entries("大傻逼! 傻逼 TMD badly", entries) == [(0, 3), (5, 7), (8, 11), (12, 17)]
+    assert find_entries("他妈TMD", entries) == [(0, 5)]
+    assert find_entries("", entries) == find_entries("傻逼", ()) == []
+
+
+@given(st.text(alphabet="我操作你妈的ab1 .\n😀é", max_size=30))
+def test_tagged_words_joined_are_the_text(text):
+    assert "".join(word for word, _ in tagged_words(text)) == text
 
 
 def test_own_lists_replace_the_shipped_ones(tmp_path):
@@ -122,6 +160,11 @@ def test_an_image_survives_a_void_text():
     found = prepare(chat(("a", "😀", 1), ("b", "ok", 0), ("a", "see?", 1)), PLAIN, WORDS, None)
     assert [(t.text, len(t.images)) for t in found.pieces[0].turns] == [("see?", 2)]
     assert found.counts["turn_void"] == 1 and found.counts["merged"] == 1
+
+
+def test_pictures_of_a_message_that_goes_are_counted():
+    found = prepare(chat(("a", "my password is hunter2", 2), ("b", "fine", 1)), PLAIN, WORDS, None)
+    assert found.counts["turn_sensitive"] == 1 and found.counts["images_dropped"] == 2
 
 
 MESSAGES = st.lists(

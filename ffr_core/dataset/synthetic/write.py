@@ -66,7 +66,9 @@ def write(config: SynthConfig, out: Path, form: Format = "ffrs") -> SynthReport:
 
     Raises:
         ConfigError: Defects are asked for in the format `ffrs`.
+        OSError: The folder cannot be made or written.
     """
+    out.mkdir(parents=True, exist_ok=True)
     if form == "dialogcc":
         from ffr_core.dataset.synthetic.dialogcc import write_dialogcc
 
@@ -79,7 +81,7 @@ def write(config: SynthConfig, out: Path, form: Format = "ffrs") -> SynthReport:
     started = time.perf_counter()
     counts: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    (out / "images").mkdir(parents=True, exist_ok=True)
+    (out / "images").mkdir(exist_ok=True)
 
     def records() -> Iterator[dict[str, Any]]:
         for made in generate(config):
