@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ffr_core.aggregation import MIN_CONFIDENCE, aggregate_dialogue, rank_answers, weigh
 from ffr_core.errors import InputError, NotFoundError
+from ffr_core.index.filters import keep_inside
 from ffr_core.passages import make_passages, passage_of, passage_windows
 from ffr_core.protocols import BatchLocalizer
 from ffr_core.records import content_hash
@@ -236,12 +237,13 @@ class System:
     ) -> list[DialogueAnswer]:
         """Steps 3 to 5: recall, localize each candidate, merge per dialogue, best first."""
         query = check_query(query)
+        filters = filters or Filters()
         query_vector_D = self.builder.encoder.encode_queries([query])[0]
         candidates = self.index.search(
             tenant,
             query_vector_D,
             query,
-            filters or Filters(),
+            filters,
             num_candidates or self.num_candidates,
         )
         dialogues = {c.dialogue_id: self.payloads.get(tenant, c.payload) for c in candidates}
@@ -249,9 +251,13 @@ class System:
             (query, dialogues[c.dialogue_id], c.fragment.turn_ids, c.passages) for c in candidates
         ]
         read = localize_all(self.localizer, parts)
-        found = [
+        weighed = [
             (c, self._weighed(c, localization, candidates[0].score))
             for c, localization in zip(candidates, read, strict=True)
+        ]
+        found = [
+            (c, keep_inside(filters, dialogues[c.dialogue_id], localization))
+            for c, localization in weighed
         ]
         return aggregate(found, dialogues, self.min_relevance)
 

@@ -299,11 +299,11 @@ class Filters:
     """Restrictions on fragments; every field given must hold. Empty means no restriction."""
 
     participants: tuple[str, ...] = ()
-    """At least one of these speakers has a turn in the fragment."""
+    """At least one of these speakers has a turn in the fragment; upper and lower case are equal."""
     since: datetime | None = None
-    """Some turn of the fragment is at or after this instant."""
+    """What is selected is at or after this instant, or has no time."""
     until: datetime | None = None
-    """Some turn of the fragment is before this instant."""
+    """What is selected is before this instant, or has no time."""
     has_image: bool | None = None
     """The fragment holds an image (True) or none (False)."""
     dialogue_ids: tuple[str, ...] = ()

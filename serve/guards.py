@@ -150,6 +150,14 @@ class Guard:
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
         if kind != "application/json":
             raise Problem(415, "send the body as JSON with Content-Type: application/json")
+        coding = headers.get("content-encoding", "").strip().lower()
+        if coding not in ("", "identity"):
+            raise Problem(
+                415,
+                f"the body has Content-Encoding {coding!r:.60}; send it without one",
+                "bad_encoding",
+                headers={"accept-encoding": "identity"},
+            )
 
 
 class _Body:

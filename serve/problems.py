@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from ffr_core.errors import (
     BusyError,
@@ -41,6 +43,18 @@ _CODES = {
 }
 
 
+_IN_JSON = {
+    "extra_forbidden": "there is no such field; check how it is spelled",
+    "tuple_type": "Input should be a list",
+    "list_type": "Input should be a list",
+    "model_type": "Input should be an object",
+    "model_attributes_type": "Input should be an object",
+    "dict_type": "Input should be an object",
+    "timezone_aware": "a time needs a zone, such as Z",
+}
+"""What pydantic says in Python's words, in those of JSON."""
+
+
 class DeletedError(InputError):
     """A dialogue that was deleted cannot be added without saying so."""
 
@@ -60,12 +74,17 @@ class Problem(fastapi.HTTPException):
     """An answer that is not 2xx. FastAPI lets its own kind pass where it hides other errors."""
 
     def __init__(
-        self, status: int, message: str, code: str | None = None, retry_after: int | None = None
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(status, message)
         self.status, self.message, self.retry_after = status, message, retry_after
         self.code = code or _CODES.get(status, "error")
-        self.headers = {"cache-control": "no-store"}
+        self.headers = {"cache-control": "no-store", **(headers or {})}
         if retry_after is not None:
             self.headers["retry-after"] = str(retry_after)
         if status == 401:
@@ -117,15 +136,45 @@ def describe_validation(problems: list[Mapping[str, Any]]) -> Problem:
     first = problems[0]
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "a syntax error")
-        return Problem(400, f"the body is not valid JSON: {reason}", "bad_json")
+        return _bad_json(reason)
     place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
-    message = f"{place}: {str(first['msg'])[:300]}"
-    found = first.get("input")
-    if isinstance(found, str | int | float | bool) and len(str(found)) <= 60:
-        message += f", found {found!r}"
+    message = f"{place}: {_IN_JSON.get(first['type'], str(first['msg'])[:300])}"
+    if first["type"] not in ("missing", "extra_forbidden"):
+        message += _shown(first.get("input"))
     if len(problems) > 1:
         message += f" (and {len(problems) - 1} more)"
     return Problem(422, message)
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return f", found {json.dumps(value)}"
+    short = isinstance(value, str | int | float) and len(str(value)) <= 60
+    return f", found {value!r}" if short else ""
+
+
+def _bad_json(reason: str) -> Problem:
+    return Problem(400, f"the body is not valid JSON: {reason}", "bad_json")
+
+
+def _unread_body(error: BaseException | None) -> Problem | None:
+    """The answer to a body on which the JSON reader failed otherwise than by its syntax."""
+    if isinstance(error, UnicodeDecodeError):
+        return _bad_json("it is not UTF-8")
+    if isinstance(error, RecursionError):
+        return _bad_json("it is nested too deeply")
+    return _bad_json("a number has too many digits") if isinstance(error, ValueError) else None
+
+
+def allowed_methods(request: Request) -> str:
+    """The `Allow` header: the methods of all routes of an address."""
+    methods = {
+        method
+        for route in request.app.routes
+        if route.matches(request.scope)[0] is not Match.NONE
+        for method in getattr(route, "methods", None) or ()
+    }
+    return ", ".join(sorted(methods))
 
 
 def install_handlers(app: FastAPI, retry_after: int) -> None:
@@ -135,13 +184,19 @@ def install_handlers(app: FastAPI, retry_after: int) -> None:
         assert isinstance(error, RequestValidationError)
         return describe_validation(list(error.errors())).response()
 
-    async def on_http(_: Request, error: Exception) -> JSONResponse:
+    async def on_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        unread = _unread_body(error.__cause__) if error.status_code == 400 else None
+        if unread is not None:
+            return unread.response()
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers = {"allow": allowed_methods(request)}
         text = {
             404: "there is nothing at this address; /openapi.json lists what there is",
             405: "this address does not take this method; /openapi.json lists what it takes",
         }.get(error.status_code, str(error.detail))
-        return Problem(error.status_code, text).response()
+        return Problem(error.status_code, text, headers=headers).response()
 
     async def on_error(_: Request, error: Exception) -> JSONResponse:
         return problem_of(error, retry_after).response()

@@ -62,11 +62,17 @@ async def read_page(
 def add_images(router: APIRouter, gateway: Gateway) -> None:
     """Add the route of pictures; it must stand before the route of dialogues."""
 
+    @router.head(
+        "/dialogues/{dialogue_id:path}/images/{image_id}",
+        response_model=None,
+        include_in_schema=False,
+    )
     @router.get(
         "/dialogues/{dialogue_id:path}/images/{image_id}",
         tags=["dialogues"],
         response_class=Response,
         responses={200: {"content": {"image/jpeg": {}}}},
+        openapi_extra={"security": [{}]},
         response_model=None,
     )
     async def image(

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from serve.administration import add_administration
 from serve.audit import note
+from serve.documentation import KEY_SCHEMES
 from serve.gateway import Gateway
 from serve.problems import problem_of
 from serve.reading import DialogueId, add_images, caller, read_page
@@ -31,12 +32,15 @@ from serve.search import Progress, SearchPlan
 ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorResponse, "description": "One sentence about what is wrong."},
     429: {"model": ErrorResponse, "description": "The service is full; see Retry-After."},
+    "5XX": {"model": ErrorResponse, "description": "One sentence about what failed."},
+    503: {"model": ErrorResponse, "description": "A part of the service restarts; try again."},
+    504: {"model": ErrorResponse, "description": "The service took too long; try again."},
 }
 
 
 def build_router(gateway: Gateway) -> APIRouter:
     """All routes, bound to one gateway."""
-    router = APIRouter(prefix="/v1", responses=ERRORS)
+    router = APIRouter(prefix="/v1", responses=ERRORS, dependencies=KEY_SCHEMES)
     for add_routes in (_add_search, add_images, _add_dialogues, add_administration):
         add_routes(router, gateway)
 
@@ -69,11 +73,12 @@ def _add_search(router: APIRouter, gateway: Gateway) -> None:
             pass
         gateway.metrics.searches.labels("partial" if progress.partial else "complete").inc()
         gateway.count_candidates(progress)
-        best = progress.ranked(limit)
+        matched = progress.ranked()
+        best = matched[:limit]
         note(request, dialogue_ids=[found.dialogue.dialogue_id for found in best])
         note(request, candidates=progress.read)
         return {
-            **_summary(plan, progress),
+            **_summary(plan, progress, len(matched)),
             "dialogues": [gateway.found_record(plan.tenant, found) for found in best],
         }
 
@@ -94,9 +99,10 @@ def _add_search(router: APIRouter, gateway: Gateway) -> None:
 
 
 STREAM = (
-    "`event: dialogue`: one dialogue of the answer, in no order; `event: done`: `{query, filters,"
-    " partial, took_ms, adapter, order}` with the ids of the answer, best first; `event: error`:"
-    " `{code, message}`, after which nothing comes."
+    "`event: dialogue`: a dialogue as soon as it is among the `limit` best so far;"
+    " `event: done`: `{query, filters, partial, took_ms, total, adapter, order}`, where `order` has"
+    " the ids of the answer, best first, all of them sent before; `event: error`: `{code,"
+    " message}`, after which nothing comes."
 )
 
 
@@ -107,17 +113,13 @@ async def _events(
     outcome = "broken_off"
     events = gateway.searcher.run(plan, progress)
     try:
-        async for found in events:
-            note(request, dialogue_ids=[found.dialogue.dialogue_id])
-            yield sse("dialogue", gateway.found_record(plan.tenant, found))
+        async for _ in events:
+            for found in progress.news(limit):
+                note(request, dialogue_ids=[found.dialogue.dialogue_id])
+                yield sse("dialogue", gateway.found_record(plan.tenant, found))
         outcome = "partial" if progress.partial else "complete"
-        yield sse(
-            "done",
-            {
-                **_summary(plan, progress),
-                "order": [found.answer.dialogue_id for found in progress.ranked(limit)],
-            },
-        )
+        order = [found.answer.dialogue_id for found in progress.ranked()]
+        yield sse("done", {**_summary(plan, progress, len(order)), "order": order[:limit]})
     except Exception as error:
         outcome = "failed"
         yield sse("error", problem_of(error, gateway.config.retry_after).body["error"])
@@ -128,7 +130,7 @@ async def _events(
         await events.aclose()
 
 
-def _summary(plan: SearchPlan, progress: Progress) -> dict[str, Any]:
+def _summary(plan: SearchPlan, progress: Progress, total: int) -> dict[str, Any]:
     """What an answer says about itself."""
     version = progress.adapter
     return {
@@ -136,6 +138,7 @@ def _summary(plan: SearchPlan, progress: Progress) -> dict[str, Any]:
         "filters": filters_record(plan.filters),
         "partial": progress.partial,
         "took_ms": progress.took_ms,
+        "total": total,
         **({"adapter": version.name} if version else {}),
     }
 
@@ -146,7 +149,13 @@ def sse(event: str, data: dict[str, Any]) -> str:
 
 
 def _add_dialogues(router: APIRouter, gateway: Gateway) -> None:
-    @router.post("/dialogues", response_model=AddResponse, tags=["dialogues"], status_code=201)
+    @router.post(
+        "/dialogues",
+        response_model=AddResponse,
+        tags=["dialogues"],
+        status_code=201,
+        responses={200: {"model": AddResponse, "description": "Replaced, or unchanged."}},
+    )
     async def add(
         request: Request,
         response: Response,
@@ -156,7 +165,7 @@ def _add_dialogues(router: APIRouter, gateway: Gateway) -> None:
         """Add one dialogue or replace the one of that id: 201 when it is new, else 200."""
         principal = caller(request, "write")
         note(request, dialogue_ids=[body.dialogue_id])
-        added = await gateway.add(principal, body.model_dump(), restore)
+        added = await gateway.add(principal, body.record(), restore)
         note(request, change=added.change)
         response.status_code = 201 if added.change == "indexed" else 200
         return {"dialogue_id": body.dialogue_id, **asdict(added)}

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+)
+from pydantic_core import PydanticCustomError
 
 from ffr_core.pipeline import MAX_QUERY_CHARS
 from ffr_core.types import Filters
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+def _written_time(value: object) -> object:
+    """Refuse numbers, also as text: they would be read as seconds since 1970."""
+    if isinstance(value, datetime) or (isinstance(value, str) and re.match(r"\d{4}-", value)):
+        return value
+    raise PydanticCustomError("time", "a time is text with a zone, such as 2025-02-01T00:00:00Z")
+
+
+def _addressable(dialogue_id: str) -> str:
+    """Refuse ids that no address can hold."""
+    if not dialogue_id.strip() or dialogue_id in (".", ".."):
+        raise PydanticCustomError("dialogue_id", "an id must not be blank, '.' or '..'")
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in dialogue_id):
+        raise PydanticCustomError("dialogue_id", "an id must not hold control characters")
+    return dialogue_id
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_time)]
+DialogueName = Annotated[Name, AfterValidator(_addressable)]
 
 
 class _Request(BaseModel):
@@ -21,12 +54,12 @@ class SearchFilters(_Request):
     """Restrictions; every field given must hold."""
 
     participants: tuple[Name, ...] = Field(default=(), max_length=256, examples=[["Ruth"]])
-    """At least one of these people takes part in the fragment."""
-    since: AwareDatetime | None = Field(default=None, examples=["2025-02-01T00:00:00Z"])
-    """Some turn of the fragment is at or after this time; needs a zone."""
-    until: AwareDatetime | None = None
-    """Some turn of the fragment is before this time; needs a zone."""
-    has_image: bool | None = None
+    """At least one of these people takes part in the fragment; upper and lower case are equal."""
+    since: Instant | None = Field(default=None, examples=["2025-02-01T00:00:00Z"])
+    """What matches was said at or after this time; needs a zone."""
+    until: Instant | None = None
+    """What matches was said before this time; needs a zone."""
+    has_image: StrictBool | None = None
     """The fragment holds an image (true) or none (false)."""
     dialogue_ids: tuple[Name, ...] = Field(default=(), max_length=10_000)
     """Search only these dialogues."""
@@ -50,9 +83,9 @@ class SearchRequest(_Request):
     )
     """What you are looking for, in any words."""
     filters: SearchFilters = SearchFilters()
-    num_candidates: int | None = Field(default=None, ge=1)
+    num_candidates: StrictInt | None = Field(default=None, ge=1)
     """Fragments that are read closely; more is slower and finds more."""
-    limit: int = Field(default=10, ge=1)
+    limit: StrictInt = Field(default=10, ge=1)
     """Dialogues in the answer, at most."""
 
 
@@ -116,45 +149,48 @@ class SearchResponse(BaseModel):
     partial: bool
     """Something could not be read in time, so that more may be found by asking again."""
     took_ms: float
+    total: int
+    """Dialogues that match; `dialogues` holds the best `limit` of them."""
     adapter: str = ""
     """Version of the model that read all candidates; left out where none does."""
     dialogues: list[DialogueOut]
 
 
-class ImageIn(BaseModel):
+class ImageIn(_Request):
     """An image by reference."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    image_id: int = Field(ge=0)
+    image_id: StrictInt = Field(ge=0)
     uri: str | None = Field(default=None, max_length=4096)
     """A path, `file://` or `s3://` below a configured root; `http` references are never fetched."""
+    path: str | None = Field(default=None, max_length=4096)
+    """Another name of `uri`."""
+    ref: str | None = Field(default=None, max_length=4096)
+    """Where the picture comes from; taken for `uri` when there is none."""
     caption: str | None = None
     text: str | None = None
     """Text inside the picture."""
+    ocr: StrictBool = False
+    """Whether OCR read that text."""
 
 
-class TurnIn(BaseModel):
+class TurnIn(_Request):
     """One message."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-    turn_id: int = Field(ge=0)
+    turn_id: StrictInt = Field(ge=0)
     """Position in the dialogue, from 0 without gaps."""
     speaker: str | None = Field(default=None, max_length=1024)
     text: str | None = None
     timestamp: str | None = Field(default=None, max_length=200)
     """ISO 8601; a time without a zone is UTC."""
     timestamp_text: str | None = Field(default=None, max_length=200)
-    reply_to: int | None = Field(default=None, ge=0)
+    reply_to: StrictInt | None = Field(default=None, ge=0)
     images: list[ImageIn] | None = None
 
 
-class DialogueIn(BaseModel):
-    """One dialogue, in the form of a corpus record; labels such as `queries` are ignored."""
+class DialogueIn(_Request):
+    """One dialogue, in the form of a corpus record."""
 
     model_config = ConfigDict(
-        use_attribute_docstrings=True,
         json_schema_extra={
             "examples": [
                 {
@@ -174,10 +210,23 @@ class DialogueIn(BaseModel):
         },
     )
 
-    dialogue_id: str = Field(min_length=1, max_length=1024)
+    dialogue_id: DialogueName
+    """Not blank, `.` or `..`, and without control characters."""
     title: str | None = Field(default=None, max_length=1000)
     language: str | None = Field(default=None, max_length=20)
     turns: list[TurnIn] = Field(min_length=1)
+    source: Any = Field(default=None, exclude=True)
+    """Ignored, as the other labels of a corpus."""
+    fragments: Any = Field(default=None, exclude=True)
+    """Ignored: the service cuts dialogues itself."""
+    fragment_titles: Any = Field(default=None, exclude=True)
+    """Ignored."""
+    queries: Any = Field(default=None, exclude=True)
+    """Ignored."""
+
+    def record(self) -> dict[str, Any]:
+        """The corpus record, without labels."""
+        return self.model_dump(exclude_unset=True)
 
 
 class AddResponse(BaseModel):

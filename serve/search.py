@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ffr_core.aggregation import MIN_CONFIDENCE, rank_answers, weigh
 from ffr_core.errors import NotFoundError
+from ffr_core.index.filters import keep_inside
 from ffr_core.pipeline import aggregate
 from ffr_core.types import Candidate, Dialogue, DialogueAnswer, Filters, Localization
 from serve.problems import Problem, log_failure
@@ -68,16 +69,29 @@ class Progress:
     missing: int = 0
     """Candidates that could not be read."""
     found: dict[str, Found] = field(default_factory=dict)
+    told: set[str] = field(default_factory=set)
+    """Dialogues that `news` gave."""
 
     @property
     def took_ms(self) -> float:
         """Milliseconds since the start."""
         return round((time.perf_counter() - self.started) * 1000, 1)
 
-    def ranked(self, limit: int) -> list[Found]:
-        """The best dialogues, best first."""
+    def ranked(self) -> list[Found]:
+        """All dialogues that match, best first."""
         answers = rank_answers(found.answer for found in self.found.values())
-        return [self.found[answer.dialogue_id] for answer in answers[:limit]]
+        return [self.found[answer.dialogue_id] for answer in answers]
+
+    def news(self, limit: int) -> list[Found]:
+        """Those of the `limit` best that were not told yet.
+
+        There may be several: a new dialogue can push one out and so let others in.
+        """
+        fresh = [
+            found for found in self.ranked()[:limit] if found.answer.dialogue_id not in self.told
+        ]
+        self.told.update(found.answer.dialogue_id for found in fresh)
+        return fresh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +151,7 @@ class Searcher:
                 for name in dict.fromkeys(candidate.dialogue_id for candidate in done):
                     waiting[name] -= 1
                     if not waiting[name]:
-                        found = await self._finish(plan.tenant, read[name], progress)
+                        found = await self._finish(plan, read[name], progress)
                         if found is not None:
                             yield found
         finally:
@@ -145,18 +159,22 @@ class Searcher:
                 task.cancel()
 
     async def _finish(
-        self, tenant: str, read: list[tuple[Candidate, Localization]], progress: Progress
+        self, plan: SearchPlan, read: list[tuple[Candidate, Localization]], progress: Progress
     ) -> Found | None:
         """Step 5 for one dialogue."""
         if not read:
             return None
         first = read[0][0]
         try:
-            dialogue = await asyncio.to_thread(self.payloads.get, tenant, first.payload)
+            dialogue = await asyncio.to_thread(self.payloads.get, plan.tenant, first.payload)
         except NotFoundError:
             progress.partial = True
             return None
-        same = [(c, found) for c, found in read if c.payload == first.payload]
+        same = [
+            (c, keep_inside(plan.filters, dialogue, found))
+            for c, found in read
+            if c.payload == first.payload
+        ]
         with span("aggregate", fragments=len(same)):
             answers = aggregate(same, {first.dialogue_id: dialogue}, self.min_relevance)
         if not answers:

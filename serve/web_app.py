@@ -15,10 +15,12 @@ from starlette.datastructures import Headers
 
 from serve.audit import AuditLog, AuditTrail
 from serve.auth import LOCAL, KeyRing, Principal
+from serve.documentation import DocumentedApp
 from serve.gateway import Gateway
 from serve.guards import Guard, GuardRules
 from serve.problems import Problem, install_handlers
 from serve.routes import build_router
+from serve.schemas import ErrorResponse
 from serve.tracing import Traced
 
 if TYPE_CHECKING:
@@ -45,8 +47,13 @@ def create_app(gateway: Gateway, keys: KeyRing | None) -> FastAPI:
         keys: API keys; None for open access from this machine.
     """
     config = gateway.config
-    app = FastAPI(
-        title="Fragment search", description=ABOUT, version="1", docs_url=None, redoc_url=None
+    app = DocumentedApp(
+        config,
+        title="Fragment search",
+        description=ABOUT,
+        version="1",
+        docs_url=None,
+        redoc_url=None,
     )
     install_handlers(app, config.retry_after)
     app.include_router(build_router(gateway))
@@ -113,12 +120,14 @@ class Watch:
 
 
 def _add_health(app: FastAPI, gateway: Gateway) -> None:
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["health"])
+    @app.head("/readyz", include_in_schema=False)
+    @app.get("/readyz", tags=["health"], responses={503: {"model": ErrorResponse}})
     async def readyz() -> JSONResponse:
         """The index answers, so that searches will."""
         ready = False
@@ -149,7 +158,11 @@ def _add_page(app: FastAPI) -> None:
 
         return answer
 
+    def add(path: str, name: str) -> None:
+        methods = ["GET", "HEAD"]
+        app.add_api_route(path, handler(name), methods=methods, include_in_schema=False)
+
     for name in files:
-        app.add_api_route(f"/web/{name}", handler(name), include_in_schema=False)
+        add(f"/web/{name}", name)
     if "index.html" in files:
-        app.add_api_route("/", handler("index.html"), include_in_schema=False)
+        add("/", "index.html")

@@ -9,12 +9,12 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from ffr_core.errors import InputError, LimitError
 from ffr_core.index.keys import dialogue_key
-from ffr_core.types import Dialogue, Filters
+from ffr_core.types import Dialogue, Filters, Localization
 
 MAX_PARTICIPANTS = 256
 MAX_DIALOGUES = 10_000
@@ -56,7 +56,22 @@ def utc_ms(instant: datetime) -> int:
 
 
 def stored_name(name: str) -> str:
-    """A speaker's name as rows hold it; one of over 256 bytes is replaced by its hash."""
+    """A speaker's name as rows hold it: case-folded; of over 256 bytes, its hash."""
+    return _bounded(name.casefold())
+
+
+def stored_names(name: str) -> list[str]:
+    """All that rows may hold for a name that a person typed.
+
+    Rows from before names were folded hold the speaker's own spelling: what was typed and its usual
+    forms (`tobi`, `Tobi`, `TOBI`) match those. One in mixed case (`Anna de Vries`) must be typed as
+    it is, until its dialogue is written again.
+    """
+    spellings = (name.casefold(), name, name.lower(), name.title(), name.capitalize(), name.upper())
+    return list(dict.fromkeys(map(_bounded, spellings)))
+
+
+def _bounded(name: str) -> str:
     data = name.encode("utf-8", "replace")
     if len(data) <= STORED_NAME_BYTES:
         return data.decode("utf-8")
@@ -103,7 +118,8 @@ def _check_values(field: str, values: Sequence[str], limit: int) -> None:
 def matches(filters: Filters, facts: FragmentFacts, dialogue_id: str) -> bool:
     """Whether a fragment passes. The Milvus form says the same.
 
-    A fragment without any time passes no time filter.
+    A fragment passes the times when it reaches into them; `keep_inside` cuts what is selected in
+    it. One without any time passes no time filter.
     """
     wanted = {stored_name(name) for name in filters.participants}
     return (
@@ -112,6 +128,26 @@ def matches(filters: Filters, facts: FragmentFacts, dialogue_id: str) -> bool:
         and (filters.until is None or facts.min_ms < utc_ms(filters.until))
         and (filters.has_image is None or facts.has_image == filters.has_image)
         and (not filters.dialogue_ids or dialogue_id in filters.dialogue_ids)
+    )
+
+
+def keep_inside(filters: Filters, dialogue: Dialogue, found: Localization) -> Localization:
+    """What was localized, without the turns and images from before `since` or from `until` on.
+
+    A turn without a time stays: its fragment reaches into the range.
+    """
+    if filters.since is None and filters.until is None:
+        return found
+    first = utc_ms(filters.since) if filters.since else NO_MAX_MS
+    end = utc_ms(filters.until) if filters.until else NO_MIN_MS
+
+    def inside(turn_id: int) -> bool:
+        instant = dialogue.turns[turn_id].timestamp
+        return instant is None or first <= utc_ms(instant) < end
+
+    images = {i: p for i, p in found.images.items() if inside(dialogue.turn_of_image[i])}
+    return replace(
+        found, utterances={i: p for i, p in found.utterances.items() if inside(i)}, images=images
     )
 
 
@@ -124,8 +160,8 @@ def milvus_expression(filters: Filters, tenant: str) -> str:
     check_filters(filters)
     terms: list[str] = []
     if filters.participants:
-        names = [stored_name(name) for name in filters.participants]
-        terms.append(f"array_contains_any(participants, {quoted(names)})")
+        names = dict.fromkeys(s for name in filters.participants for s in stored_names(name))
+        terms.append(f"array_contains_any(participants, {quoted([*names])})")
     if filters.since is not None:
         terms.append(f"max_ms >= {utc_ms(filters.since)}")
     if filters.until is not None:

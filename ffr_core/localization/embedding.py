@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from ffr_core.protocols import Encoder
 
 
+LITERAL = 0.5
+"""Least probability of a turn that holds every word of a query of keywords, our choice: the learned
+numbers come from sets without such queries."""
+
+
 class EmbeddingLocalizer:
     """Selects turns and images by learned, calibrated probabilities."""
 
@@ -76,6 +81,7 @@ class EmbeddingLocalizer:
         features_NF = np.stack([columns[name] for name in self._names], axis=1)
         whole = asks_summary(query)
         turns_N = self.turn_probabilities(features_NF, whole)
+        turns_N = np.maximum(turns_N, LITERAL * columns["literal"])
         relevance = logistic(self._relevance, relevance_values(turns_N, gate))
         rule = self._rules["whole" if whole else "turns"]
         share = 0.0 if whole else rule["share"] * (1 - gate) ** 2

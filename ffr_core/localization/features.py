@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 WINDOWS = (1, 3, 8, 20)
 """Turns on each side that the smoothed features average over."""
+MAX_KEYWORDS = 3
+"""Content terms of a query that is read as keywords: who types so looks for the words themselves."""
 _STOP_WEIGHT = 0.15
 _ABSENT = -3.0
 """Stands for the cosine of a neighbour that does not exist."""
@@ -150,6 +152,7 @@ def feature_columns(
     for radius in WINDOWS[1:]:
         covered = _window_max(held_NT, radius) @ weights / total
         columns[f"covered_{radius}"] = covered
+    columns["literal"] = _literal(form, held_NT)
     columns["best_covered"] = np.full(n, float(columns[f"covered_{WINDOWS[1]}"].max()))
     columns["scope_size"] = np.full(n, math.log(n))
     columns["scope_length"] = np.full(n, float(columns["length"].mean()))
@@ -157,6 +160,16 @@ def feature_columns(
     for flag in QUERY_FLAGS:
         columns[f"asks_{flag}"] = np.full(n, float(form.flags[flag]))
     return columns
+
+
+def _literal(form: QueryForm, held_NT: Floats) -> Floats:
+    """1 for turns that hold every content term of a query of few keywords."""
+    content = [i for i, term in enumerate(form.terms) if term not in STOP_TERMS]
+    asks = any(value for name, value in form.flags.items() if name != "joined")
+    if asks or not 0 < len(content) <= MAX_KEYWORDS:
+        return np.zeros(len(held_NT))
+    holds: Floats = held_NT[:, content].min(axis=1)
+    return holds
 
 
 def _signal(columns: dict[str, Floats], name: str, values: Floats, absent: float) -> None:

@@ -161,6 +161,12 @@ class TestContract:
         assert list(index.scan_headers(tenant)) == []
         assert found(search(index, other, "red bus")) == {("d", 0), ("d", 1), ("e", 0)}
 
+    def test_a_person_is_found_in_upper_and_lower_case(self, index, tenant):
+        index.upsert(tenant, say("d", "red bus", speaker="Tobi van Öl"), "p")
+        for name in ("tobi van öl", "TOBI VAN ÖL", "Tobi van Öl"):
+            assert found(search(index, tenant, "bus", Filters(participants=(name,)))), name
+        assert not search(index, tenant, "bus", Filters(participants=("Tobi",)))
+
     def test_filters_alone_and_combined_equal_a_plain_loop(self, index, tenant):
         rng = np.random.default_rng(7)
         items = [random_item(rng, f"d{i}") for i in range(12)]
@@ -168,7 +174,7 @@ class TestContract:
             index.upsert(tenant, item, "p")
         since, until = DAY + timedelta(hours=60), DAY + timedelta(hours=120)
         choices = {
-            "participants": [(), ("Zoë",), ('O"Neil \\ Co', "小明"), ("nobody",)],
+            "participants": [(), ("zoË",), ('O"Neil \\ Co', "小明"), ("nobody",)],
             "since": [None, since],
             "until": [None, until],
             "has_image": [None, True, False],
@@ -262,6 +268,16 @@ class TestContract:
         with pytest.raises(RecordError, match="NaN"):
             index.upsert(tenant, item, "p")
         assert index.stats(tenant).dialogues == 1
+
+
+@pytest.mark.parametrize("typed", ["tobi", "Tobi", "TOBI"])
+def test_rows_with_unfolded_names_are_found_too(typed, tmp_path, monkeypatch):
+    monkeypatch.setattr("ffr_core.index.filters.stored_name", str)
+    index = open_index("milvus", tmp_path)
+    index.upsert("t", say("d", "red bus", speaker="Tobi"), "p")
+    monkeypatch.undo()
+    assert found(search(index, "t", "bus", Filters(participants=(typed,)))) == {("d", 0)}
+    index.close()
 
 
 @pytest.mark.parametrize("kind", ["milvus", "milvus-shared"])

@@ -14,6 +14,9 @@ def test_an_image_has_an_address_that_needs_no_key(service, a):
     assert answer.headers["content-type"] == "image/jpeg"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["cache-control"].startswith("private")
+    head = httpx.head(service.url + url)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == answer.headers["content-length"]
 
 
 @pytest.mark.parametrize(

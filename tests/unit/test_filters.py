@@ -12,13 +12,15 @@ from ffr_core.index.filters import (
     FragmentFacts,
     check_filters,
     facts_of,
+    keep_inside,
     matches,
     milvus_expression,
     stored_name,
+    stored_names,
     utc_ms,
 )
 from ffr_core.index.keys import dialogue_key
-from ffr_core.types import Dialogue, Filters, Image, Turn
+from ffr_core.types import Dialogue, Filters, Image, Localization, Turn
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 DIALOGUE = Dialogue(
@@ -33,10 +35,10 @@ DIALOGUE = Dialogue(
 
 def test_facts_are_collected_from_the_turns_of_the_fragment():
     assert facts_of(DIALOGUE, [0, 1]) == FragmentFacts(
-        participants=("Ana", "Ben"), min_ms=1714564800000, max_ms=1714572000000
+        participants=("ana", "ben"), min_ms=1714564800000, max_ms=1714572000000
     )
     assert facts_of(DIALOGUE, [2]) == FragmentFacts(
-        participants=("Ana",), min_ms=NO_MIN_MS, max_ms=NO_MAX_MS, has_image=True
+        participants=("ana",), min_ms=NO_MIN_MS, max_ms=NO_MAX_MS, has_image=True
     )
 
 
@@ -50,7 +52,7 @@ def test_milliseconds_are_counted_in_utc():
     [
         (Filters(), [True, True]),
         (Filters(participants=("Ben", "Zoë")), [True, False]),
-        (Filters(participants=("ben",)), [False, False]),
+        (Filters(participants=("bEN",)), [True, False]),
         (Filters(since=NOON + timedelta(hours=2)), [True, False]),
         (Filters(since=NOON + timedelta(hours=3)), [False, False]),
         (Filters(until=NOON), [False, False]),
@@ -67,6 +69,43 @@ def test_a_fragment_passes_when_every_field_holds(filters, expected):
     assert [matches(filters, fact, "d") for fact in facts] == expected
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "utterances", "images"),
+    [
+        (None, None, {0, 1, 2}, {0}),
+        (1, None, {1, 2}, {0}),
+        (2, None, {1, 2}, {0}),
+        (None, 2, {0, 2}, {0}),
+        (None, 3, {0, 1, 2}, {0}),
+        (1, 2, {2}, {0}),
+    ],
+)
+def test_only_what_lies_inside_the_dates_stays_selected(since, until, utterances, images):
+    found = Localization(utterances={0: 0.9, 1: 0.8, 2: 0.7}, images={0: 0.6}, relevance=0.5)
+    hours = [None if h is None else NOON + timedelta(hours=h) for h in (since, until)]
+    kept = keep_inside(Filters(since=hours[0], until=hours[1]), DIALOGUE, found)
+    assert set(kept.utterances) == utterances
+    assert set(kept.images) == images
+    assert kept.relevance == 0.5
+
+
+def test_a_picture_goes_with_its_turn():
+    turn = Turn(
+        turn_id=0, speaker="A", text="", timestamp=NOON, images=(Image(image_id=0, uri=None),)
+    )
+    found = Localization(utterances={}, images={0: 0.6}, relevance=0.5)
+    dialogue = Dialogue(dialogue_id="d", turns=(turn,))
+    assert keep_inside(Filters(since=NOON), dialogue, found) == found
+    assert keep_inside(Filters(until=NOON), dialogue, found).images == {}
+
+
+def test_names_that_differ_in_case_are_one():
+    assert stored_name("STRASSE") == stored_name("Straße") == "strasse"
+    for typed in ("tobi", "Tobi", "TOBI"):
+        assert {"tobi", "Tobi", "TOBI"} <= set(stored_names(typed))
+    assert "Anna de Vries" in stored_names("Anna de Vries")
+
+
 def test_the_expression_holds_every_field():
     filters = Filters(
         participants=("Ana", "小明"),
@@ -76,7 +115,8 @@ def test_the_expression_holds_every_field():
         dialogue_ids=("a/b",),
     )
     assert milvus_expression(filters, "t") == (
-        '(array_contains_any(participants, ["Ana", "小明"])) and (max_ms >= 1714564800000)'
+        '(array_contains_any(participants, ["ana", "Ana", "ANA", "小明"]))'
+        " and (max_ms >= 1714564800000)"
         " and (min_ms < 1714651200000) and (has_image == false)"
         f' and (dialogue_key in ["{dialogue_key("t", "a/b")}"])'
     )
@@ -92,7 +132,7 @@ def test_no_value_leaves_its_quotes(name):
     expression = milvus_expression(Filters(participants=(name,)), "t")
     head, tail = "(array_contains_any(participants, ", "))"
     assert expression.startswith(head) and expression.endswith(tail)
-    assert json.loads(expression[len(head) : -len(tail)]) == [stored_name(name)]
+    assert json.loads(expression[len(head) : -len(tail)]) == stored_names(name)
 
 
 @pytest.mark.parametrize("value", ["", "a\nb", "a\x00", "\x7f", "\ud800"])

@@ -15,7 +15,7 @@ from serve.problems import DeletedError, Problem, install_handlers, problem_of
 from serve.runtime import is_loopback
 
 
-def make_app(open_access=True, authenticate=lambda headers: LOCAL, allowed_hosts=()):
+def make_app(open_access=True, authenticate=lambda headers: LOCAL, allowed_hosts=(), max_body=1000):
     app = FastAPI()
     app.state.load = Load()
     install_handlers(app, retry_after=7)
@@ -34,6 +34,8 @@ def make_app(open_access=True, authenticate=lambda headers: LOCAL, allowed_hosts
     async def echo(body: dict):
         return body
 
+    @app.put("/")
+    @app.head("/")
     @app.get("/")
     async def who(request: Request):
         return {"tenant": getattr(request.state.principal, "tenant", None)}
@@ -43,7 +45,7 @@ def make_app(open_access=True, authenticate=lambda headers: LOCAL, allowed_hosts
         open_access=open_access,
         max_ongoing=2,
         retry_after=7,
-        max_body=lambda path: 1000,
+        max_body=lambda path: max_body,
         authenticate=authenticate,
         allowed_hosts=allowed_hosts,
     )
@@ -147,6 +149,32 @@ def test_broken_json_is_a_400():
     assert code(answer) == (400, "bad_json")
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"a": "\xff"}', "UTF-8"),
+        (b"[" * 50_000, "nested too deeply"),
+        (b'{"a": ' + b"9" * 5_000 + b"}", "too many digits"),
+    ],
+)
+def test_what_the_json_reader_cannot_hold_is_bad_json_too(body, reason):
+    headers = {"content-type": "application/json"}
+    app = make_app(max_body=100_000)
+    answer = ask(app, "POST", "/v1/echo", content=body, headers=headers)
+    assert code(answer) == (400, "bad_json")
+    assert reason in answer.json()["error"]["message"]
+
+
+def test_a_packed_body_is_refused_by_its_name():
+    headers = {"content-encoding": "gzip"}
+    answer = ask(make_app(), "POST", "/v1/echo", json={}, headers=headers)
+    assert code(answer) == (415, "bad_encoding")
+    assert "Content-Encoding 'gzip'" in answer.json()["error"]["message"]
+    assert answer.headers["accept-encoding"] == "identity"
+    headers = {"content-encoding": "identity"}
+    assert ask(make_app(), "POST", "/v1/echo", json={}, headers=headers).status_code == 200
+
+
 def test_too_many_requests_are_turned_away_at_once():
     app = make_app()
 
@@ -225,7 +253,9 @@ def test_a_defect_is_answered_and_logged_without_its_text(caplog):
 
 def test_an_unknown_address_and_method_are_explained():
     assert code(ask(make_app(), path="/nothing")) == (404, "not_found")
-    assert code(ask(make_app(), "DELETE", "/")) == (405, "method_not_allowed")
+    answer = ask(make_app(), "DELETE", "/")
+    assert code(answer) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == "GET, HEAD, PUT"
 
 
 @pytest.mark.parametrize(

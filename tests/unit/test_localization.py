@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ffr_core.embedding.hashing import HashingEncoder
-from ffr_core.localization.embedding import EmbeddingLocalizer
+from ffr_core.localization.embedding import LITERAL, EmbeddingLocalizer
 from ffr_core.localization.selection import above
 from ffr_core.localization.terms import query_form, terms
 from ffr_core.passages import passage_of
@@ -65,6 +65,21 @@ def test_the_answering_turn_is_the_most_likely(localizer):
     assert max(found.utterances, key=found.utterances.get) in (1, 2)
     assert 0 not in found.utterances
     assert all(0 <= p <= 1 for p in (*found.utterances.values(), found.relevance))
+
+
+@pytest.mark.parametrize("query", ["badger", "the badger", "badger is back"])
+def test_keywords_find_the_turn_that_holds_them_even_alone(localizer, query):
+    """A fragment of one turn has nothing that it could stand out from."""
+    found = localizer.localize(query, dialogue("ok see you there, and the badger is back"))
+    assert found.utterances[0] >= LITERAL and found.relevance > 0.4
+    other = localizer.localize("badger fence", dialogue("ok see you there, and the badger is back"))
+    assert other.relevance < found.relevance
+
+
+def test_a_question_is_not_read_as_keywords(localizer):
+    line = dialogue("ok see you there, and the badger is back")
+    asked = localizer.localize("who saw the badger?", line)
+    assert asked.utterances.get(0, 0.0) < LITERAL
 
 
 def test_a_picture_is_found_by_its_caption(localizer):

@@ -2,23 +2,35 @@
 
 import asyncio
 import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from ffr_core.errors import NotFoundError
-from ffr_core.types import Candidate, Dialogue, Filters, Fragment, Localization, Passage, Turn
+from ffr_core.types import (
+    Candidate,
+    Dialogue,
+    DialogueAnswer,
+    Filters,
+    Fragment,
+    Localization,
+    Passage,
+    Turn,
+)
 from serve.caching import PrimedEncoder
 from serve.problems import Problem
-from serve.search import Progress, Searcher, SearchPlan, make_groups
+from serve.search import Found, Progress, Searcher, SearchPlan, make_groups
 from serve.workers import Recall
 
+DAY = datetime(2025, 3, 1, tzinfo=UTC)
 VECTOR = np.ones(2, np.float32)
 PLAN = SearchPlan(tenant="t", query="q", filters=Filters(), num_candidates=9)
 
 
 class Store:
-    """Ten turns under every hash."""
+    """Ten turns under every hash, one a day."""
 
     def __init__(self, gone=()):
         self.gone, self.reads = gone, 0
@@ -27,7 +39,10 @@ class Store:
         self.reads += 1
         if payload in self.gone:
             raise NotFoundError("gone")
-        turns = tuple(Turn(turn_id=i, speaker="s", text=f"{payload} {i}") for i in range(10))
+        turns = tuple(
+            Turn(turn_id=i, speaker="s", text=f"{payload} {i}", timestamp=DAY + timedelta(days=i))
+            for i in range(10)
+        )
         return Dialogue(dialogue_id=payload, turns=turns)
 
 
@@ -55,10 +70,10 @@ def searcher(candidates, localize, store=None, **numbers):
     )
 
 
-def run(search):
+def run(search, plan=PLAN):
     async def collect():
         progress = Progress()
-        return [item async for item in search.run(PLAN, progress)], progress
+        return [item async for item in search.run(plan, progress)], progress
 
     return asyncio.run(collect())
 
@@ -91,7 +106,37 @@ def test_the_final_order_is_by_relevance_and_limited():
         return [found(c, {"a": 0.2, "b": 0.9, "c": 0.5}[c.dialogue_id]) for c in group.candidates]
 
     _, progress = run(searcher([candidate(n, 0) for n in "abc"], localize))
-    assert [item.answer.dialogue_id for item in progress.ranked(2)] == ["b", "c"]
+    assert [item.answer.dialogue_id for item in progress.ranked()[:2]] == ["b", "c"]
+
+
+def test_only_what_is_among_the_best_so_far_is_news():
+    def told(limit, *parts):
+        """Names of the news after each (name, score, confidence) that comes in."""
+        progress, names = Progress(), []
+        for name, score, confidence in parts:
+            localization = Localization(
+                utterances={0: confidence}, images={}, relevance=score, utterance_share=0.5
+            )
+            answer = DialogueAnswer(
+                dialogue_id=name, score=score, spans=(), localization=localization, payload=name
+            )
+            progress.found[name] = Found(answer=answer, dialogue=Store().get("t", name))
+            names.append("".join(found.answer.dialogue_id for found in progress.news(limit)))
+        return names, "".join(found.answer.dialogue_id for found in progress.ranked()[:limit])
+
+    parts = [("a", 0.5, 0.5), ("b", 0.4, 0.5), ("c", 0.9, 0.5), ("d", 0.6, 0.5)]
+    assert told(1, *parts) == (["a", "", "c", ""], "c")
+    assert told(2, *parts) == (["a", "b", "c", "d"], "cd")
+    pushed_out = [("a", 0.9, 0.3), ("b", 0.5, 0.5), ("c", 0.4, 0.8)]
+    assert told(1, *pushed_out) == (["a", "", "b"], "b")
+
+
+def test_what_lies_outside_the_dates_is_no_part_of_the_answer():
+    dates = Filters(since=DAY + timedelta(days=2), until=DAY + timedelta(days=4))
+    parts = [candidate("a", i) for i in (1, 3, 4)] + [candidate("b", 7)]
+    items, progress = run(searcher(parts, all_found), replace(PLAN, filters=dates))
+    assert [(item.answer.dialogue_id, item.answer.spans) for item in items] == [("a", ((3, 4),))]
+    assert not progress.partial
 
 
 def test_a_failed_candidate_alone_is_asked_for_again():
