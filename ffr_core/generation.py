@@ -73,6 +73,8 @@ class Completion:
     finish_reason: Literal["stop", "length", "error"] = "stop"
     error: str | None = None
     """Why there is no answer (an image that cannot be read, a prompt too long); text is empty."""
+    unanswered: bool = False
+    """The error is the engine's: it was away or too busy, and may answer the same request later."""
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     """Of these, tokens whose computation the engine had kept from an earlier prompt."""

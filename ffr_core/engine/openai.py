@@ -89,7 +89,11 @@ class AsyncOpenAiEngine:
             return read_answer(request, answer)
         except FfrError as error:
             return Completion(
-                request_id=request.request_id, text="", finish_reason="error", error=str(error)
+                request_id=request.request_id,
+                text="",
+                finish_reason="error",
+                error=str(error),
+                unanswered=isinstance(error, BusyError),
             )
 
     async def load_adapter(self, name: str, path: str) -> None:

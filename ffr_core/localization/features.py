@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 WINDOWS = (1, 3, 8, 20)
 """Turns on each side that the smoothed features average over."""
 MAX_KEYWORDS = 3
-"""Content terms of a query that is read as keywords: who types so looks for the words themselves."""
+"""Content terms of a query that is read as keywords: who types so looks for these words."""
 _STOP_WEIGHT = 0.15
 _ABSENT = -3.0
 """Stands for the cosine of a neighbour that does not exist."""

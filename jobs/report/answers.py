@@ -20,9 +20,6 @@ from jobs.report.systems import Chosen
 
 ENGINE_ERRORS = "engine_errors"
 """Counts requests that the engine left alone; a cell with some is measured again."""
-STAYS_AWAY = "did not answer in"
-"""What `AsyncOpenAiEngine` says of refused connections, time-outs, 429 and 5xx; a completion has
-no other sign of them. The engines inside this process raise when they die."""
 MAX_IN_A_ROW = 3
 
 
@@ -62,8 +59,8 @@ class Asker:
         """
         try:
             found = read(self._localizer, query, dialogue)
-        except InputError as error:
-            self._fail(str(error))
+        except (BusyError, InputError) as error:
+            self._fail(str(error), away=isinstance(error, BusyError))
             return None
         self._answers += 1
         self._in_a_row = 0
@@ -81,8 +78,7 @@ class Asker:
                 f" engine and the set, last: {self._last}"
             )
 
-    def _fail(self, message: str) -> None:
-        away = STAYS_AWAY in message
+    def _fail(self, message: str, away: bool) -> None:
         self._counts[ENGINE_ERRORS if away else "unreadable"] += 1
         self._failures += 1
         self._in_a_row = self._in_a_row + 1 if away else 0
@@ -98,11 +94,18 @@ def read(localizer: Localizer, query: str, dialogue: Dialogue) -> Answered:
     """Localize in the whole dialogue; of a model that names ids, count those that do not exist.
 
     The unknown ids of several windows are added up: each window has ids of its own.
+
+    Raises:
+        BusyError: The engine left a request alone.
+        InputError: A part of the dialogue cannot be read.
     """
     if not isinstance(localizer, F2rvlmLocalizer):
         return Answered(localization=localizer.localize(query, dialogue))
     parts = localizer.reader.parts(query, dialogue)
     answers = localizer.engine.generate([part.request for part in parts])
+    for answer in answers:
+        if answer.unanswered:
+            raise BusyError(answer.error or "the engine gave no answer")
     found = localizer.reader.read(parts, answers)
     parsed = [
         parse_selection(answer.text, len(part.view.turn_ids), len(part.view.image_ids))

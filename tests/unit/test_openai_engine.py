@@ -149,6 +149,7 @@ def test_refusals_are_not_retried(endpoint: Endpoint) -> None:
     client = engine(endpoint)
     [bad, good] = [client.generate([ask("hi")])[0] for _ in range(2)]
     client.close()
+    assert not bad.unanswered
     assert "refused" in str(bad.error) and good.text == "ok" and len(endpoint.seen) == 2
 
 
@@ -157,6 +158,7 @@ def test_a_dead_endpoint_is_an_error_of_the_request(endpoint: Endpoint) -> None:
     [answer] = client.generate([ask("hi")])
     client.close()
     assert answer.finish_reason == "error" and "did not answer" in str(answer.error)
+    assert answer.unanswered
 
 
 def test_strange_answers_are_errors(endpoint: Endpoint) -> None:

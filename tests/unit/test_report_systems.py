@@ -303,7 +303,13 @@ class Flaky(ScriptedEngine):
     def _answer(self, request):
         found = super()._answer(request)
         if self.word and self.word in prompt_text(request.messages):
-            return Completion(request_id="", text="", finish_reason="error", error=self.error)
+            return Completion(
+                request_id="",
+                text="",
+                finish_reason="error",
+                error=self.error,
+                unanswered="did not answer" in self.error,
+            )
         return found
 
 
