@@ -53,8 +53,9 @@ class ZipSource(Source):
             ) from error
         self._check_count(len(self._zip.infolist()))
         self._members: dict[str, zipfile.ZipInfo] = {}
-        for info in self._zip.infolist():
-            name = self._checked_name(info, path.name)
+        infos = self._zip.infolist()
+        for info, name in zip(infos, _names(infos), strict=True):
+            name = self._checked_name(info, name, path.name)
             if not info.is_dir() and not NOISE.search(name):
                 self._members[name] = info
 
@@ -78,13 +79,7 @@ class ZipSource(Source):
         except _BROKEN as error:
             raise RecordError("unreadable_file", f"{name} is damaged: {error}") from error
 
-    def _checked_name(self, info: zipfile.ZipInfo, archive: str) -> str:
-        name = info.filename
-        if not info.flag_bits & 0x800:  # no UTF-8 flag: many tools write UTF-8 all the same
-            try:
-                name = name.encode("cp437").decode("utf-8")
-            except UnicodeError:
-                name = info.filename
+    def _checked_name(self, info: zipfile.ZipInfo, name: str, archive: str) -> str:
         try:
             name = safe_name(name)
         except ForbiddenError as error:
@@ -97,6 +92,32 @@ class ZipSource(Source):
             raise InputError(f"{archive} is encrypted; unpack it and give the folder instead")
         check_growth(f"{archive}: {name}", info.file_size, info.compress_size, self.limits, 0)
         return name
+
+
+def _names(infos: list[zipfile.ZipInfo]) -> list[str]:
+    """The members' names. Many tools write UTF-8 without its flag, Chinese Windows writes GBK."""
+    utf8 = [_decoded(info, "utf-8") for info in infos]
+    if None in utf8:
+        chinese = [name for info in infos if (name := _decoded(info, "gb18030")) is not None]
+        if len(chinese) == len(infos) and _reads_as_chinese("".join(chinese)):
+            return chinese
+    return [name or info.filename for info, name in zip(infos, utf8, strict=True)]
+
+
+def _decoded(info: zipfile.ZipInfo, encoding: str) -> str | None:
+    if info.flag_bits & 0x800:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode(encoding)
+    except UnicodeError:
+        return None
+
+
+def _reads_as_chinese(text: str) -> bool:
+    """Whether most of the letters are everyday ones; `Müller` in cp437 is rare ones in GBK."""
+    letters = [char for char in text if not char.isascii()]
+    common = sum(bool(char.encode("gb2312", "ignore")) for char in letters)
+    return all(map(str.isprintable, letters)) and common * 2 > len(letters)
 
 
 def open_source(path: Path, limits: Limits, exclude: Path | None = None) -> Source:

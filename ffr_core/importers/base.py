@@ -28,9 +28,11 @@ REASONS: Mapping[str, str] = {
     # rejected
     "before_first_stamp": "a WhatsApp line before the first line with a date",
     "impossible_date": "a WhatsApp line whose date or time does not exist",
+    "after_impossible_date": "a WhatsApp line that continues one whose date does not exist",
     "bad_json": "a file or line that is not JSON",
-    "unreadable_file": "a file of the export that is damaged",
-    "not_a_chat": "a JSON file that does not have the form of this export",
+    "unreadable_file": "a file or folder that is damaged or that you may not read",
+    "unreadable_archive": "an archive of a folder that is damaged, encrypted or unsafe",
+    "not_a_chat": "a file that is no chat of this format",
     "not_a_message": "a message that is not an object, or has no usable fields",
     "bad_row": "a CSV row with more columns than the header, or one that cannot be read",
     "no_content": "a row without text, type and file",
@@ -52,12 +54,11 @@ REASONS: Mapping[str, str] = {
     "too_large": "a picture file above the size limit",
     "too_many_pixels": "a picture above the pixel limit",
     "not_an_image": "a picture file that cannot be decoded",
-    "unreadable": "a media file that is damaged inside its archive",
+    "unreadable": "a media file that is damaged or that you may not read",
     # notes
     "ambiguous_date": "day and month may be swapped; kept as timestamp_text",
     "unreadable_time": "a time that cannot be read; kept as timestamp_text",
     "no_time": "a message without a time",
-    "continued_after_rejected": "a line that follows a rejected line and continues the last turn",
     "reply_to_missing": "a reply to a message that is not in the export",
     "unknown_user": "a mention of a user that the export does not list",
     "replaced_bytes": "bytes that are no valid text, shown as U+FFFD",
@@ -66,6 +67,8 @@ REASONS: Mapping[str, str] = {
     "empty_dialogue": "a chat in which no message was kept; it is not written",
     "symlink_outside": "a link in the folder that leaves it; it is not followed",
     "decoded_as_gb18030": "a file in the Chinese encoding GB18030",
+    "archive_without_chat": "an archive of the folder in which no chat of this format was found",
+    "unknown_media": "media of a kind that is not known here, named by its key in the export",
     "remote_embed_image": "a preview picture of a link, which is not part of the export",
 }
 """Every reason that a report may hold, besides the `RecordError` reasons of records."""
@@ -77,6 +80,8 @@ class ImportReport:
 
     format: str
     """One of `FORMATS`."""
+    source: str = ""
+    """Absolute path of the export."""
     unit: str = "message"
     """What one item is: line, message, row or record."""
     timezone: str = "UTC"
@@ -123,6 +128,7 @@ class ImportReport:
         """The summary as JSON values."""
         return {
             "format": self.format,
+            "source": clean(self.source),
             "unit": self.unit,
             "timezone": self.timezone,
             "read": self.read,

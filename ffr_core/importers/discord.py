@@ -2,7 +2,7 @@
 
 Parts are merged by the channel's id, a message that comes twice is left out once. Joins, pins and
 calls are left out. Attachments are images of the turn when the export was made with media; a web
-address is counted as `remote`. Titles and texts of embeds are kept as text.
+address is counted as `remote`. The words of embeds and of forwarded messages are kept as text.
 """
 
 from __future__ import annotations
@@ -104,13 +104,12 @@ def _turn(message: dict[str, Any], report: ImportReport) -> DraftTurn | None:
         report.notes["unknown_user"] += not name
         return f"@{name or match[1]}"
 
-    lines = [_MENTION.sub(mention, as_text(message.get("content"))).strip()]
-    lines += [_embed(as_dict(embed), report) for embed in as_list(message.get("embeds"))]
-    attachments = [_attachment(as_dict(item)) for item in as_list(message.get("attachments"))]
-    for sticker in map(as_dict, as_list(message.get("stickers"))):
-        attachments.append(
-            Attachment(kind="sticker", name=as_text(sticker.get("name")), words=True)
-        )
+    forwarded = as_dict(message.get("forwardedMessage"))
+    lines, attachments = [], []
+    for part, mark in ((message, ""), (forwarded, "[forwarded]" if forwarded else "")):
+        lines += [mark, _MENTION.sub(mention, as_text(part.get("content"))).strip()]
+        lines += [_embed(as_dict(embed), report) for embed in as_list(part.get("embeds"))]
+        attachments += _attachments(part)
     text = "\n".join(filter(None, lines))
     if not (sender or text or attachments):
         return None
@@ -121,18 +120,26 @@ def _turn(message: dict[str, Any], report: ImportReport) -> DraftTurn | None:
         speaker=sender or "?",
         text=text,
         key=as_text(message.get("id")) or None,
-        reply_key=as_text(reference.get("messageId")) or None,
+        reply_key=None if forwarded else as_text(reference.get("messageId")) or None,
         attachments=attachments,
     )
 
 
 def _embed(embed: dict[str, Any], report: ImportReport) -> str:
-    """Title, text and fields of a link preview or bot card, a line each."""
+    """Author, title, text, fields and footer of a link preview or bot card, a line each."""
     report.notes["remote_embed_image"] += bool(embed.get("image") or embed.get("images"))
-    lines = [as_text(embed.get(key)) for key in ("title", "description")]
+    lines = [as_text(as_dict(embed.get("author")).get("name"))]
+    lines += [as_text(embed.get(key)) for key in ("title", "description")]
     for field in map(as_dict, as_list(embed.get("fields"))):
         lines.append(f"{as_text(field.get('name'))}: {as_text(field.get('value'))}")
+    lines.append(as_text(as_dict(embed.get("footer")).get("text")))
     return "\n".join(filter(None, lines)).strip()
+
+
+def _attachments(message: dict[str, Any]) -> list[Attachment]:
+    files = [_attachment(as_dict(item)) for item in as_list(message.get("attachments"))]
+    stickers = [as_dict(item).get("name") for item in as_list(message.get("stickers"))]
+    return files + [Attachment(kind="sticker", name=as_text(n), words=True) for n in stickers]
 
 
 def _attachment(item: dict[str, Any]) -> Attachment:

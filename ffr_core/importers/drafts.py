@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -26,6 +28,8 @@ class DraftTurn:
     """The source's own id of this message."""
     reply_key: str | None = None
     """The source's id of the message that this one answers."""
+    written_time: str = ""
+    """The time as the source writes it, whatever the zone or date order of the import."""
     attachments: list[Attachment] = field(default_factory=list)
 
     def set_time(self, reading: Reading, report: ImportReport) -> None:
@@ -43,7 +47,8 @@ class DraftDialogue:
     name: str
     """As shown in the source."""
     source_id: str = ""
-    """The source's id, appended to the dialogue id where names are not unique."""
+    """The source's id, appended to the dialogue id: names are not unique. Without one, a hash of
+    the first message is appended, which a later and longer export of the same chat shares."""
     file: str = ""
     """The chat's file inside the export; media is looked up beside it."""
     turns: list[DraftTurn] = field(default_factory=list)
@@ -109,11 +114,20 @@ def reject_file(output: Output, name: str, error: RecordError) -> None:
 
 
 def _free_id(chat: DraftDialogue, taken: set[str]) -> str:
-    parts = (chat.format, slug(chat.name) or "chat", slug(chat.source_id))
-    base = "-".join(part for part in parts if part)
+    known = slug(chat.source_id) or _first_message(chat.turns)
+    name = re.sub(r"\s?\(\d{1,2}\)$", "", chat.name)  # the second download of `Ana` is `Ana (1)`
+    base = f"{chat.format}-{slug(name) or 'chat'}-{known}"
     dialogue_id, number = base, 1
     while dialogue_id in taken:
         number += 1
         dialogue_id = f"{base}-{number}"
     taken.add(dialogue_id)
     return dialogue_id
+
+
+def _first_message(turns: list[DraftTurn]) -> str:
+    """A hash of the first message that is text alone: media may be left out of the next export."""
+    first = next((turn for turn in turns if turn.text and not turn.attachments), turns[0])
+    time = first.written_time or first.key or str(first.timestamp or first.timestamp_text)
+    said = "\0".join((time, first.speaker, first.text))
+    return hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:8]

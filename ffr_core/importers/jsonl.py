@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from typing import Any
 from urllib.parse import urlparse
 
@@ -21,8 +22,9 @@ from ffr_core.importers.base import Output
 from ffr_core.importers.drafts import reject_file
 from ffr_core.importers.media import Attachment, MediaStore, folder_name
 from ffr_core.importers.source import Source, check_growth
-from ffr_core.importers.text import decode, parse_json
-from ffr_core.records import dialogue_from_record
+from ffr_core.importers.text import as_dict, as_list, decode, parse_json
+from ffr_core.importers.times import whole_minutes
+from ffr_core.records import dialogue_from_record, parse_timestamp
 from ffr_core.types import Dialogue, Image
 
 UNIT = "record"
@@ -31,11 +33,17 @@ EXPECTS = (
     " or a folder or .zip with such files"
 )
 
+_ZONED = re.compile(r":\d{2}\S*?\s*(Z|[+-]\d{2}:?\d{2})\s*$")
+
 
 def read(source: Source, output: Output, zone: tzinfo, date_order: str) -> None:
     """Read every record of an export; see the head of this file.
 
-    Times without a zone are UTC here, as everywhere in our records: `zone` is not used.
+    Args:
+        source: The opened export.
+        output: Receives dialogues, dead letters and counts.
+        zone: Of times that carry none.
+        date_order: Not used: times in our records have one form.
     """
     for name in source.with_endings(".jsonl", ".jsonl.gz", ".parquet"):
         try:
@@ -45,15 +53,17 @@ def read(source: Source, output: Output, zone: tzinfo, date_order: str) -> None:
             else:
                 items = _lines(_unzipped(data, name, source), output)
             for position, raw in items:
-                _read_record(raw, name, position, source, output)
+                _read_record(raw, name, position, source, output, zone)
         except RecordError as error:
             reject_file(output, name, error)
 
 
-def _read_record(raw: object, name: str, position: int, source: Source, output: Output) -> None:
+def _read_record(
+    raw: object, name: str, position: int, source: Source, output: Output, zone: tzinfo
+) -> None:
     try:
         record = parse_json(raw, f"{name} line {position}") if isinstance(raw, str) else raw
-        dialogue = _dialogue(record)
+        dialogue = _dialogue(record, zone)
         if dialogue.dialogue_id in output.dialogue_ids:
             raise RecordError("duplicate_id", f"dialogue {dialogue.dialogue_id!r} came before")
     except RecordError as error:
@@ -64,10 +74,28 @@ def _read_record(raw: object, name: str, position: int, source: Source, output: 
     output.write(_with_images(dialogue, name, source, output))
 
 
-def _dialogue(record: Any) -> Dialogue:
+def _with_zone(record: Any, zone: tzinfo) -> Any:
+    """The record with the zone in each time that has none; other values stay as they are."""
+    turns = as_list(as_dict(record).get("turns"))
+    if not turns:
+        return record
+    return record | {"turns": [_turn_with_zone(turn, zone) for turn in turns]}
+
+
+def _turn_with_zone(turn: Any, zone: tzinfo) -> Any:
+    written = as_dict(turn).get("timestamp")
+    if not isinstance(written, str | datetime) or _ZONED.search(str(written)):
+        return turn
+    moment, _ = parse_timestamp(written)
+    if moment is None:
+        return turn
+    return turn | {"timestamp": whole_minutes(moment.replace(tzinfo=zone)).isoformat()}
+
+
+def _dialogue(record: Any, zone: tzinfo) -> Dialogue:
     """A dialogue that can be written: RecordError also where a number or value cannot be."""
     try:
-        dialogue = dialogue_from_record(record)
+        dialogue = dialogue_from_record(_with_zone(record, zone))
         json.dumps([query.fragment_id for query in dialogue.queries or ()], allow_nan=False)
     except (OverflowError, TypeError, ValueError, RecursionError) as error:
         if isinstance(error, RecordError):

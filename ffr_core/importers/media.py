@@ -189,6 +189,8 @@ def folder_name(dialogue_id: str) -> str:
 def check_image(data: bytes, limits: Limits) -> str:
     """Decode a picture far enough to trust it, and return its format (a key of Pillow).
 
+    MPO, the JPEG of many phones with a second picture behind the first, is JPEG here.
+
     Raises:
         RecordError: With reason `too_many_pixels` (seen before decoding) or `not_an_image`.
     """
@@ -206,7 +208,10 @@ def check_image(data: bytes, limits: Limits) -> str:
                     )
                 picture.draft("RGB", (64, 64))  # JPEG: decode at an eighth of the size
                 picture.load()
-                return str(picture.format)
+                found = "JPEG" if picture.format == "MPO" else str(picture.format)
+                if found not in _FORMATS:
+                    raise RecordError("not_an_image", f"{found} is no format of pictures here")
+                return found
         except RecordError:
             raise
         except Pillow.DecompressionBombError as error:

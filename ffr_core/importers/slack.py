@@ -1,15 +1,16 @@
 """Slack workspace exports: `users.json`, `channels.json` and a folder of days for each channel.
 
-All days of a channel are one dialogue, ordered by time. A reply in a thread answers the thread's
-first message (`thread_ts`). Joins and other notices of a channel are left out. Slack exports hold
-no files; those that a tool saved beside the export are found by their id or name.
+All days of a channel are one dialogue, ordered by time; its id holds those of team and channel.
+A reply in a thread answers the thread's first message (`thread_ts`). Joins and other notices of a
+channel are left out. Slack exports hold no files; those that a tool saved beside the export are
+found by their id or name.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import tzinfo
 from typing import Any
 
@@ -17,6 +18,7 @@ from ffr_core.errors import RecordError
 from ffr_core.importers.base import ImportReport, Output
 from ffr_core.importers.drafts import DraftDialogue, DraftTurn, reject_file, write_dialogue
 from ffr_core.importers.media import Attachment, kind_of, telling
+from ffr_core.importers.slack_blocks import blocks_markup
 from ffr_core.importers.source import Source
 from ffr_core.importers.text import as_dict, as_list, as_text, decode, parse_json
 from ffr_core.importers.times import read_time
@@ -29,6 +31,7 @@ EXPECTS = (
 
 _DAY = re.compile(r"(?P<folder>(?:.*/)?(?P<channel>[^/]+))/\d{4}-\d{2}-\d{2}\.json$")
 _LISTS = ("channels", "groups", "dms", "mpims")
+_TABLES = (*_LISTS, "users", "integration_users")
 _SERVICE = re.compile(
     r"(channel|group|bot|mpim)_(join|leave|topic|purpose|name|archive|unarchive|add|remove|convert\w*"
     r"|posting_permissions)|pinned_item|unpinned_item|reminder_add|sh_room_\w+|huddle_thread"
@@ -37,14 +40,16 @@ _TOKEN = re.compile(r"<([@#!]?)([^<>|]{1,3000})(?:\|([^<>]{0,3000}))?>")
 
 
 class _Names:
-    """Names of users and channels by their ids."""
+    """Names of users and channels by their ids, of the workspace whose folder is `root`."""
 
-    def __init__(self, source: Source, output: Output) -> None:
+    def __init__(self, source: Source, output: Output, root: str) -> None:
         self.users: dict[str, str] = {}
         self.titles: dict[str, str] = {}
+        teams: Counter[str] = Counter()
         for name in source.names:
-            kind = name.rsplit("/", 1)[-1].removesuffix(".json")
-            if kind not in (*_LISTS, "users", "integration_users"):
+            folder, _, base = name.rpartition("/")
+            kind = base.removesuffix(".json")
+            if kind not in _TABLES or not f"{root}/".startswith(f"{folder}/" if folder else ""):
                 continue
             try:
                 entries = as_list(parse_json(decode(source.read(name), output.report), name))
@@ -57,6 +62,9 @@ class _Names:
                     self._members(entry)
                 else:
                     self.users[as_text(entry.get("id"))] = user_name(entry)
+                    teams[as_text(entry.get("team_id"))] += 1
+        self.team = max(teams, key=lambda team: (teams[team], team), default="")
+        """Id of the workspace; users of shared channels belong to other ones."""
 
     def _members(self, entry: dict[str, Any]) -> None:
         """A direct conversation has no name: remember its members under its id."""
@@ -69,6 +77,12 @@ class _Names:
         found = self.titles.get(channel) or channel
         members = [self.users.get(m, m) for m in re.findall(r"<@(\w+)>", found)]
         return ", ".join(members) or found
+
+    def source_id(self, channel: str) -> str:
+        """Ids of team and channel of a channel folder; empty when the export lists no channels."""
+        ids = (found for found, title in self.titles.items() if channel in (title, found))
+        found = next(ids, "")
+        return f"{self.team} {found}" if found else ""
 
 
 def user_name(user: dict[str, Any]) -> str:
@@ -85,12 +99,17 @@ def read(source: Source, output: Output, zone: tzinfo, date_order: str) -> None:
     for name in source.names:
         if match := _DAY.match(name):
             days[match["folder"]].append(name)
-    if not days:
-        return
-    names = _Names(source, output)
+    roots = sorted({folder.rpartition("/")[0] for folder in days})
+    names_of = {root: _Names(source, output, root) for root in roots}
     for folder, files in sorted(days.items()):
-        title = names.title(folder.rsplit("/", 1)[-1])
-        chat = DraftDialogue(format="slack", name=title, file=files[0])
+        root, _, channel = folder.rpartition("/")
+        names = names_of[root]
+        chat = DraftDialogue(
+            format="slack",
+            name=names.title(channel),
+            source_id=names.source_id(channel),
+            file=files[0],
+        )
         turns: list[tuple[float, DraftTurn]] = []
         for file in files:
             _read_day(file, source, output, zone, names, turns)
@@ -135,12 +154,9 @@ def _read_day(
 
 
 def _turn(message: dict[str, Any], names: _Names, report: ImportReport) -> DraftTurn | None:
-    lines = [_plain(as_text(message.get("text")), names, report)]
-    for part in map(as_dict, as_list(message.get("attachments"))):
-        title, text = as_text(part.get("title")), as_text(part.get("text"))
-        shown = "\n".join(filter(None, (title, text))) or as_text(part.get("fallback"))
-        lines.append(_plain(shown, names, report))
-    text = "\n".join(filter(None, lines))
+    lines = [as_text(message.get("text")) or blocks_markup(message.get("blocks"))]
+    lines += map(_part_markup, map(as_dict, as_list(message.get("attachments"))))
+    text = "\n".join(_plain(line, names, report) for line in lines if line).strip()
     attachments = [_file(as_dict(file)) for file in as_list(message.get("files"))]
     user = as_text(message.get("user"))
     if not (user or text or attachments):
@@ -158,6 +174,15 @@ def _turn(message: dict[str, Any], names: _Names, report: ImportReport) -> Draft
         reply_key=thread if thread and thread != ts else None,
         attachments=attachments,
     )
+
+
+def _part_markup(part: dict[str, Any]) -> str:
+    """An attachment in the older form of Slack's apps (a link preview, a card), a line each."""
+    lines = [as_text(part.get(key)) for key in ("pretext", "author_name", "title", "text")]
+    for field in map(as_dict, as_list(part.get("fields"))):
+        lines.append(": ".join(filter(None, map(as_text, map(field.get, ("title", "value"))))))
+    lines.append(blocks_markup(part.get("blocks")))
+    return "\n".join(filter(None, lines)) or as_text(part.get("fallback"))
 
 
 def _plain(text: str, names: _Names, report: ImportReport) -> str:

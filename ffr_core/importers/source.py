@@ -148,6 +148,8 @@ class FolderSource(Source):
         super().__init__(self.root.name, limits)
         self.links_refused = 0
         """Links that leave the folder, or lead to no file."""
+        self.unreadable: list[str] = []
+        """Folders and files that may not be read."""
         self._exclude = exclude.resolve() if exclude else None
 
     @cached_property
@@ -156,7 +158,7 @@ class FolderSource(Source):
         if self._only:
             return [self._only]
         names: list[str] = []
-        for folder, subfolders, files in os.walk(self.root):
+        for folder, subfolders, files in os.walk(self.root, onerror=self._note):
             here = Path(folder)
             prefix = "" if here == self.root else f"{here.relative_to(self.root).as_posix()}/"
             subfolders[:] = [sub for sub in subfolders if here / sub != self._exclude]
@@ -164,13 +166,20 @@ class FolderSource(Source):
                 name = f"{prefix}{file}"
                 if NOISE.search(name):
                     continue
-                mode = os.lstat(here / file).st_mode
-                if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and self._inside(here / file)):
-                    names.append(name)
-                elif stat.S_ISLNK(mode):
-                    self.links_refused += 1
+                try:
+                    mode = os.lstat(here / file).st_mode
+                    if stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and self._inside(here / file)):
+                        names.append(name)
+                    elif stat.S_ISLNK(mode):
+                        self.links_refused += 1
+                except OSError as error:
+                    self._note(error)
             self._check_count(len(names))
         return sorted(names)
+
+    def _note(self, error: OSError) -> None:
+        path = str(error.filename)
+        self.unreadable.append(os.path.relpath(path, self.root))
 
     def with_endings(self, *endings: str) -> list[str]:
         """See `Source.with_endings`."""

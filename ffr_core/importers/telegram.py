@@ -33,6 +33,14 @@ _MEDIA = {
     "audio_file": "audio",
 }
 
+_ENVELOPE_KEYS = (
+    "id type date date_unixtime edited edited_unixtime from from_id author text text_entities"
+    " forwarded_from forwarded_from_id saved_from reply_to_message_id reply_to_peer_id via_bot"
+    " reactions inline_bot_buttons media_spoiler"
+)
+_ENVELOPE = frozenset(_ENVELOPE_KEYS.split())
+"""Keys of a message that are not its media."""
+
 
 def read(source: Source, output: Output, zone: tzinfo, date_order: str) -> None:
     """Read every chat of every `result.json`; see the head of this file."""
@@ -93,6 +101,14 @@ def _turn(message: dict[str, Any], output: Output) -> DraftTurn | None:
     """One message; None when it has neither a sender, a text nor a file."""
     text = _text(message.get("text"))
     attachments = _attachments(message)
+    unknown = sorted(set(map(str, message)) - _ENVELOPE)
+    if unknown and not (text or attachments):
+        output.report.notes["unknown_media"] += 1
+        name = ", ".join(unknown).replace("_", " ")
+        attachments = [Attachment(kind="unknown media", name=name, words=True)]
+    if "forwarded_from" in message:  # null when that account is deleted
+        origin = as_text(message["forwarded_from"])
+        text = f"[forwarded{f' from {origin}' if origin else ''}] {text}".strip()
     sender = as_text(message.get("from")) or as_text(message.get("from_id"))
     if not (sender or text or attachments):
         return None
@@ -147,17 +163,29 @@ def _attachment(kind: str, ref: str, name: str | None) -> Attachment:
 
 
 def _facts(message: dict[str, Any]) -> list[Attachment]:
-    """Contacts, places and polls: media that is words already, with no file behind it."""
+    """Contacts, places, polls and the like: media that is words already, with no file behind."""
     found: list[Attachment] = []
     if contact := as_dict(message.get("contact_information")):
         names = (as_text(contact.get(key)) for key in ("first_name", "last_name", "phone_number"))
         found.append(Attachment(kind="contact", name=" ".join(filter(None, names)), words=True))
     if place := as_dict(message.get("location_information")):
         where = (as_text(place.get(key)) for key in ("latitude", "longitude"))
-        name = as_text(message.get("place_name")) or ", ".join(filter(None, where))
+        named = (as_text(message.get(key)) for key in ("place_name", "address"))
+        name = ", ".join(filter(None, named)) or ", ".join(filter(None, where))
         found.append(Attachment(kind="location", name=name, words=True))
     if poll := as_dict(message.get("poll")):
-        answers = [as_text(as_dict(answer).get("text")) for answer in as_list(poll.get("answers"))]
-        name = f"{_text(poll.get('question'))} ({' / '.join(answers)})"
-        found.append(Attachment(kind="poll", name=name, words=True))
+        found.append(_choices("poll", poll.get("question"), poll.get("answers")))
+    if todo := as_dict(message.get("todo_list")):
+        entries = todo.get("answers") or todo.get("items")
+        found.append(_choices("list", todo.get("title"), entries))
+    if invoice := as_dict(message.get("invoice_information")):
+        what = (as_text(invoice.get(key)) for key in ("title", "description"))
+        found.append(Attachment(kind="invoice", name=", ".join(filter(None, what)), words=True))
+    if "game_title" in message:
+        found.append(Attachment(kind="game", name=as_text(message["game_title"]), words=True))
     return found
+
+
+def _choices(kind: str, title: object, entries: object) -> Attachment:
+    texts = [_text(as_dict(entry).get("text")) for entry in as_list(entries)]
+    return Attachment(kind=kind, name=f"{_text(title)} ({' / '.join(texts)})", words=True)

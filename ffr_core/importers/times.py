@@ -32,10 +32,11 @@ _MARK = rf"(?:{_SPACED_PERIOD})\.?"
 STAMP = (
     rf"(?P<a>\d{{1,4}}){_S}{{0,2}}(?P<sep>[./\-年년]){_S}{{0,2}}(?P<b>\d{{1,2}}){_S}{{0,2}}[./\-月월]"
     rf"{_S}{{0,2}}(?P<c>\d{{1,4}})(?:{_S}?(?:日|일|г\.|\.))?"
-    rf"(?:{_S}{{0,2}},{_S}{{0,2}}|{_S}{{1,3}}(?:(?:klo|kl\.?|à|um|at|às|alle|a las|в){_S})?"
+    rf"(?:{_S}{{0,2}}[,،]{_S}{{0,2}}|{_S}{{1,3}}(?:(?:klo|kl\.?|à|um|at|às|alle|a las|в){_S})?"
     rf"|(?=[^\d\s]))"
     rf"(?:(?P<before>{_MARK}){_S}{{0,2}})?"
-    rf"(?P<hour>\d{{1,2}})[:.](?P<minute>\d{{2}})(?:[:.](?P<second>\d{{2}}))?"
+    rf"(?P<hour>\d{{1,2}})(?:[:.]|{_S}?h{_S}?)(?P<minute>\d{{2}})"
+    rf"(?:(?:[:.]|{_S}?min{_S})(?P<second>\d{{2}})(?:{_S}s(?![^\W\d_]))?)?"
     rf"(?:{_S}{{0,2}}(?P<after>{_MARK}(?![^\W\d_])|ч\.|น\.|Uhr))?"
 )
 """Regular expression source of a date with a time; its groups are read by `stamp_from_match`."""
@@ -59,6 +60,12 @@ class Stamp:
     second: int
     text: str
     """The source's own form, white space and direction marks normalized."""
+
+    @property
+    def numerals(self) -> str:
+        """The same for one moment whatever the spacing, and the same with am and pm as without."""
+        clock = f"{self.hour:02}:{self.minute:02}:{self.second:02}"
+        return f"{'-'.join(map(str, self.numbers))} {clock}"
 
     def dates(self, order: DateOrder | None) -> set[tuple[int, int, int]]:
         """The existing dates (year, month, day) that it may mean under an order, or under any."""
@@ -100,6 +107,7 @@ def stamp_from_match(match: re.Match[str]) -> Stamp:
     """Build a stamp from a match of `STAMP` (or of a date without a time)."""
     groups = match.groupdict()
     hour = int(groups.get("hour") or 0)
+    hour = 0 if hour == 24 else hour  # phones that count the hours from 1: 24:05 starts its date
     mark = (groups.get("before") or groups.get("after") or "").lower().rstrip(".")
     mark = re.sub(_S, " ", mark)
     noon_is_near = mark == "中午" and hour in (10, 11)
@@ -158,7 +166,7 @@ def resolve(stamp: Stamp, order: DateOrder | None, zone: tzinfo) -> Reading:
     if len(dates) > 1:
         return Reading(text=stamp.text, problem="ambiguous_date")
     clock = (stamp.hour, stamp.minute, stamp.second)
-    return Reading(timestamp=_whole_minutes(datetime(*dates.pop(), *clock, tzinfo=zone)))
+    return Reading(timestamp=whole_minutes(datetime(*dates.pop(), *clock, tzinfo=zone)))
 
 
 def find_stamp(value: object) -> Stamp | None:
@@ -189,7 +197,7 @@ def read_time(value: object, zone: tzinfo, order: DateOrder | None = None) -> Re
             return Reading(text=text, problem="unreadable_time")
         if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
             return Reading(text=text, problem="unreadable_time")
-        return Reading(timestamp=_whole_minutes(moment if moment.tzinfo else _in(moment, zone)))
+        return Reading(timestamp=whole_minutes(moment if moment.tzinfo else _in(moment, zone)))
     stamp = find_stamp(text)
     if stamp is None:
         return Reading(text=text, problem="unreadable_time")
@@ -214,7 +222,7 @@ def _from_epoch(text: str) -> Reading:
     return Reading(timestamp=moment)
 
 
-def _whole_minutes(moment: datetime) -> datetime:
-    """UTC where the offset has seconds, which ISO 8601 cannot express."""
+def whole_minutes(moment: datetime) -> datetime:
+    """The moment, in UTC where its offset has seconds, which ISO 8601 cannot express."""
     offset = moment.utcoffset()
     return moment.astimezone(UTC) if offset is None or offset.total_seconds() % 60 else moment

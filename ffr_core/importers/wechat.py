@@ -11,6 +11,9 @@
 | `id`, `reply_to` | optional: a message's id, the id it answers | MsgSvrID, seq, 编号 |
 | `is_sender` | optional: 1 for the owner, `me` where no name is given | isSelf, IsSender |
 
+Replies, link and file cards, places and contact cards that a tool leaves in WeChat's XML are read
+for their words.
+
 JSON is a list of objects with these keys, or an object with such a list in `messages` (or `data`,
 `list`) and the name of the chat in `name` or `chat`. Column names ignore case.
 """
@@ -18,7 +21,9 @@ JSON is a list of objects with these keys, or an object with such a list in `mes
 from __future__ import annotations
 
 import csv
+import html
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import tzinfo
 
@@ -64,6 +69,7 @@ _TYPES = {
 }
 _KIND_OF_TYPE = {word: kind for kind, words in _TYPES.items() for word in words.split()}
 _WORDS = ("text", "link", "location", "contact", "call")  # types whose content is their text
+_QUOTE, _FILE = "57", "6"  # values of <type> in an <appmsg>
 
 Row = Mapping[str, object]
 
@@ -182,11 +188,12 @@ def _turn(row: Row, kind: str | None) -> DraftTurn | None:
         sender = "me"
     turn = DraftTurn(
         speaker=sender or "?",
-        text="" if content.lstrip().startswith(("<msg", "<?xml")) else content,
+        text=_card(content) if content.lstrip().startswith(("<msg", "<?xml")) else content,
+        written_time=as_text(row.get("time")),
         key=as_text(row.get("id")) or None,
         reply_key=as_text(row.get("reply_to")) or None,
     )
-    if kind in _WORDS and content and not path:
+    if kind in _WORDS and turn.text and not path:
         return turn
     if kind is not None and kind != "text":
         if kind == "document" and path:
@@ -196,3 +203,32 @@ def _turn(row: Row, kind: str | None) -> DraftTurn | None:
         if turn.text.strip("[]【】") in _KIND_OF_TYPE:  # "[图片]": the tool's word for the type
             turn.text = ""
     return turn
+
+
+def _card(xml: str) -> str:
+    """The words of a message in WeChat's XML; empty for pictures, sounds and stickers."""
+    if "<appmsg" in xml:
+        title, form = _inside(xml, "title"), _inside(xml, "type")
+        if form == _QUOTE:
+            return title  # the quoted message stands above
+        if form == _FILE:
+            return f"[document: {title}]" if title else ""
+        return " ".join(filter(None, ("[link]", title, _inside(xml, "des"), _inside(xml, "url"))))
+    if "<location" in xml:
+        names = (_attribute(xml, "poiname"), _attribute(xml, "label"))
+        where = ", ".join(filter(None, names))
+        return f"[location: {where}]" if where else ""
+    name = _attribute(xml, "nickname")
+    return f"[contact: {name}]" if name else ""
+
+
+def _inside(xml: str, tag: str) -> str:
+    """Text of the first such element, in a form that damage and entity bombs cannot upset."""
+    text, closed, _ = xml.partition(f"<{tag}>")[2].partition(f"</{tag}>")
+    text = text.strip().removeprefix("<![CDATA[").removesuffix("]]>")
+    return html.unescape(text).strip() if closed else ""
+
+
+def _attribute(xml: str, name: str) -> str:
+    found = re.search(rf'\s{name}\s?=\s?"([^"]*)"', xml)
+    return html.unescape(found[1]).strip() if found else ""

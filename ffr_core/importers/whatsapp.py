@@ -1,9 +1,10 @@
 """WhatsApp text exports: `WhatsApp Chat with NAME.txt` (Android) and `_chat.txt` (iOS).
 
 A line with a stamp starts a message, a line without one continues the message above. Lines before
-the first stamp and lines with an impossible date are rejected. A stamped line without a sender is a
-notice of WhatsApp and is left out, with the lines that continue it. A file has one form of stamp,
-the one most of its lines have: a pasted line of the other form is part of a message.
+the first stamp are rejected, and so are messages with an impossible date, all lines of them. A
+stamped line without a sender is a notice of WhatsApp and is left out, with the lines that continue
+it. A file has one form of stamp, the one most of its lines have: a pasted line of the other form is
+part of a message.
 """
 
 from __future__ import annotations
@@ -40,17 +41,22 @@ _ANDROID = re.compile(rf"(?P<stamp>{STAMP})\s{{0,2}}[-\u2013]\s(?P<rest>.*)", re
 _IOS = re.compile(rf"\[(?P<stamp>{STAMP})\s?\]\s{{0,2}}(?P<rest>.*)", re.I | re.S)
 _SENDER = re.compile(r"(?P<name>[^\n]{1,120}?)\s?[:：](?:\s(?P<text>.*))?$", re.S)
 _LEAD = MARKS + " \t"
+_GAP = rf"[\s{MARKS}]{{0,2}}"
 _HEAD = 200  # characters in which a stamp must end
 _NAME = r"(?P<name>[^<>/\\\n]{1,200}\.\w{1,5})"
 _AFTER = re.compile(rf"{_NAME}\s\((?:{words.ATTACHED_AFTER})\)$", re.I)
 _AFTER_ANY = re.compile(
     r"(?P<name>(?:IMG|VID|AUD|PTT|STK|DOC)-\d{8}-WA\d+\.\w{1,5})\s\([^()]{3,40}\)$"
 )
-_BEFORE = re.compile(rf"<(?:{words.ATTACHED_BEFORE})\s?[:：]\s?{_NAME}>", re.I)
+_BEFORE = re.compile(  # in a language that is not listed, the number that iOS puts first decides
+    rf"<(?:(?:{words.ATTACHED_BEFORE})\s?[:：]|[^<>:：\n]{{2,30}}[:：](?={_GAP}\d{{8}}-))"
+    rf"{_GAP}{_NAME}>",
+    re.I,
+)
 _OMITTED = re.compile(rf"<(?:{words.OMITTED})>$", re.I)
 _OMITTED_KINDS = {kind: words.whole(text) for kind, text in words.OMITTED_KINDS.items()}
 _DELETED = words.whole(words.DELETED)
-_EDITED = re.compile(rf"\s{{0,3}}<(?:{words.EDITED})>$", re.I)
+_EDITED = re.compile(rf"\s{{0,3}}<(?:{words.EDITED})[.。]?>$", re.I)
 _NOTICE = re.compile(words.NOTICES, re.I)
 
 
@@ -79,7 +85,8 @@ def read(source: Source, output: Output, zone: tzinfo, date_order: str) -> None:
             reject_file(output, name, error)
             continue
         lines = list(_lines(text))
-        if not any(line.stamp for line in lines) and len(texts) > 1:
+        others = len(texts) > 1 or output.report.dialogues
+        if not any(line.stamp for line in lines) and others:
             output.reject(name, 1, "not_a_chat", text)  # a text file sent in the chat, say
             continue
         chat = DraftDialogue(format="whatsapp", name=_chat_name(name, source.label), file=name)
@@ -120,10 +127,11 @@ def _read_lines(
     rejected_above = False
     for line in lines:
         if line.stamp is None:
-            if isinstance(above, DraftTurn):
+            if rejected_above:
+                output.reject(chat.file, line.number, "after_impossible_date", line.raw)
+            elif isinstance(above, DraftTurn):
                 report.read += 1
                 report.continued += 1
-                report.notes["continued_after_rejected"] += rejected_above
                 above.text += "\n" + line.raw
             elif above is not None:
                 report.leave_out(above)
@@ -143,7 +151,7 @@ def _read_lines(
             above = reason
             continue
         report.keep()
-        above = DraftTurn(speaker=sender, text=text)
+        above = DraftTurn(speaker=sender, text=text, written_time=line.stamp.numerals)
         above.set_time(reading, report)
         chat.turns.append(above)
     for turn in chat.turns:
@@ -153,7 +161,7 @@ def _read_lines(
 def _split(rest: str) -> tuple[str, str, str | None]:
     """Sender, text and, for what is no turn, the reason."""
     match = _SENDER.match(rest.lstrip(MARKS))
-    if match is None or sum(match["name"].count(quote) for quote in '"“”«»') % 2:
+    if match is None or _quote_is_open(match["name"]):
         return "", "", "system"  # no sender, or a colon inside a quoted group name
     sender = match["name"].strip(MARKS + " \u202f\xa0").removeprefix("~").strip("\u202f\xa0 ")
     text = match["text"] or ""
@@ -164,6 +172,12 @@ def _split(rest: str) -> tuple[str, str, str | None]:
     if marked and _NOTICE.search(bare) and not _BEFORE.search(bare):
         return sender, text, "system"
     return sender, text, None
+
+
+def _quote_is_open(name: str) -> bool:
+    """Whether a quotation starts in `name` and does not end there; an apostrophe is none."""
+    odd = sum(map(name.count, '"“”„«»‹›')) % 2
+    return bool(odd) or any(name.count(a) > name.count(b) for a, b in ("「」", "『』", "‚‘"))
 
 
 def _finish(turn: DraftTurn, output: Output) -> None:

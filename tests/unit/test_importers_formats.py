@@ -19,6 +19,7 @@ DATA = Path(__file__).parents[1] / "data" / "exports"
 
 
 def run(format_name, path, tmp_path, **options):
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
     report = import_export(format_name, path, tmp_path / "out", **options)
     assert report.balanced
     return report, list(read_jsonl(tmp_path / "out" / "dialogues.jsonl"))
@@ -78,7 +79,10 @@ def test_slack_threads_mentions_days_and_files(tmp_path):
     folder = copy("slack", tmp_path)
     draw(folder / "__uploads" / "F01" / "sales chart.png")
     report, (direct, channel) = run("slack", folder, tmp_path)
-    assert (channel.dialogue_id, direct.dialogue_id) == ("slack-launch", "slack-maya-tom-okafor")
+    assert [channel.dialogue_id, direct.dialogue_id] == [
+        "slack-launch-c01",
+        "slack-maya-tom-okafor-d01",
+    ]
     assert rows(channel) == [
         (
             "maya",
@@ -141,7 +145,7 @@ def test_wechat_csv(tmp_path):
     folder = copy("wechat", tmp_path)
     draw(folder / "images" / "瓷砖样品.png")
     report, (dialogue,) = run("wechat", folder, tmp_path, timezone="Asia/Shanghai")
-    assert dialogue.dialogue_id == "wechat-装修群"
+    assert dialogue.dialogue_id.startswith("wechat-装修群-")
     assert rows(dialogue) == [
         ("王芳", "瓷砖选好了吗？", None),
         ("刘洋", "", None),
@@ -242,7 +246,9 @@ def test_a_folder_of_archives_and_equal_names(tmp_path):
             archive.writestr("WhatsApp Chat with Bo.txt", f"31/12/21, 10:0{number} - Bo: hi\n")
             archive.writestr("__MACOSX/._WhatsApp Chat with Bo.txt", "noise")
     _, dialogues = run("whatsapp", tmp_path / "in", tmp_path)
-    assert [d.dialogue_id for d in dialogues] == ["whatsapp-bo", "whatsapp-bo-2"]
+    first, second = (dialogue.dialogue_id for dialogue in dialogues)
+    assert first != second
+    assert all(re.fullmatch(r"whatsapp-bo-[0-9a-f]{8}", found) for found in (first, second))
 
 
 def test_dead_letters_hold_text_only_on_request(tmp_path):

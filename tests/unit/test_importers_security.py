@@ -8,7 +8,7 @@ import zipfile
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from ffr_core.errors import ForbiddenError, InputError, LimitError, RecordError
 from ffr_core.importers import Limits, import_export
@@ -153,6 +153,26 @@ def test_a_picture_that_is_fine_names_its_format():
     assert check_image(png(), Limits()) == "PNG"
 
 
+def test_a_dual_picture_of_a_phone_is_a_jpeg(tmp_path):
+    data = io.BytesIO()
+    second = Image.new("RGB", (8, 6), "red")
+    Image.new("RGB", (8, 6)).save(data, "MPO", save_all=True, append_images=[second])
+    assert Image.open(data).format == "MPO"
+    name = "IMG-20211231-WA0007.jpg"
+    members = [(NAME, CHAT.replace("IMG-20211231-WA0001.png", name)), (name, data.getvalue())]
+    report = import_export("whatsapp", make_zip(tmp_path / "x.zip", members), tmp_path / "out")
+    assert report.media == {"images_copied": 1}
+    (dialogue,) = read_jsonl(tmp_path / "out" / "dialogues.jsonl")
+    assert dialogue.images[0].uri.endswith(name)
+
+
+def test_a_format_that_is_not_known_is_no_picture(monkeypatch):
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "format", "APNG")
+    with pytest.raises(RecordError, match="APNG") as error:
+        check_image(png(), Limits())
+    assert error.value.reason == "not_an_image"
+
+
 def test_a_damaged_member_costs_only_itself(tmp_path):
     archive = make_zip(
         tmp_path / "x.zip", [(NAME, CHAT), ("IMG-20211231-WA0001.png", png((300, 300)))],
@@ -181,10 +201,11 @@ def test_paths_of_messages_never_leave_the_export(tmp_path):
         chat = {"name": "c", "messages": [message]}
         (folder / "result.json").write_text(json.dumps(chat))
         for path in (folder, folder / "result.json"):
-            report = import_export("telegram", path, tmp_path / f"out{number}")
+            out = tmp_path / f"out{number}" / path.name
+            report = import_export("telegram", path, out)
             assert report.media["images_copied"] == 0, ref
             assert report.media.total() == 1 and report.kept == 1
-            assert not (tmp_path / f"out{number}" / "images").exists()
+            assert not (out / "images").exists()
             assert report.notes["symlink_outside"] == (path == folder)
 
 

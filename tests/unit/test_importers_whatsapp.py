@@ -46,7 +46,7 @@ def png(size=(8, 6), color="red"):
 
 def test_android_english_12_hours(tmp_path):
     report, (dialogue,) = run(DATA / "whatsapp", tmp_path)
-    assert dialogue.dialogue_id == "whatsapp-ridge-hikers"
+    assert dialogue.dialogue_id.startswith("whatsapp-ridge-hikers-")
     assert dialogue.title == "Ridge Hikers"
     assert rows(dialogue) == [
         ("2021-12-28T21:42:00+00:00", "Maya", "Who is in for the ridge walk on Saturday?"),
@@ -65,7 +65,7 @@ def test_android_english_12_hours(tmp_path):
 
 def test_android_german_24_hours(tmp_path):
     report, (dialogue,) = run(DATA / "whatsapp-de", tmp_path, timezone="Europe/Berlin")
-    assert dialogue.dialogue_id == "whatsapp-anna-weiß"
+    assert dialogue.dialogue_id.startswith("whatsapp-anna-weiß-")
     assert rows(dialogue) == [
         ("2021-12-24T18:03:00+01:00", "Anna Weiß", "Frohe Weihnachten! 🎄"),
         ("2021-12-24T18:05:00+01:00", "Jonas", "Dir auch. Wann fährt der Zug?"),
@@ -77,7 +77,7 @@ def test_android_german_24_hours(tmp_path):
 
 def test_ios_brackets_seconds_and_pasted_android_line(tmp_path):
     report, (dialogue,) = run(DATA / "whatsapp-ios", tmp_path)
-    assert dialogue.dialogue_id == "whatsapp-sam"
+    assert dialogue.dialogue_id.startswith("whatsapp-sam-")
     assert rows(dialogue) == [
         ("2021-12-31T21:41:30+00:00", "Sam", "Are you there yet?"),
         ("2021-12-31T21:42:10+00:00", "Ines", ""),
@@ -127,6 +127,10 @@ def test_indian_lower_case_and_impossible_day(tmp_path):
         ("2021-12-31 21:41 - Bo: x", "2021-12-31T21:41:00"),
         ("31.12.2021 klo 21.41 - Bo: x", "2021-12-31T21:41:00"),
         ("31/12/2021 à 21:41 - Bo: x", "2021-12-31T21:41:00"),
+        ("2021-12-31 21 h 41 - Bo: x", "2021-12-31T21:41:00"),
+        ("[2021-12-31, 21 h 41 min 05 s] Bo: x", "2021-12-31T21:41:05"),
+        ("31/12/2021, 24:05 - Bo: x", "2021-12-31T00:05:00"),
+        ("[٣١\u200f/١٢\u200f/٢٠٢١، ٩:٤١:٠٥ م] Bo: x", "2021-12-31T21:41:05"),
         ("31/12/21 9:41 p. m. - Bo: x", "2021-12-31T21:41:00"),
         ("31/12/21, 9:41\u202fp.\xa0m. - Bo: x", "2021-12-31T21:41:00"),
         ("31.12.2021 öS 9:41 - Bo: x", "2021-12-31T21:41:00"),
@@ -174,14 +178,17 @@ def test_one_date_proves_the_order_for_the_whole_file(tmp_path):
 def test_lines_before_the_first_stamp_and_around_impossible_dates(tmp_path):
     text = (
         "a stray line\n\n31/12/21, 10:00 - Bo: kept\n99/99/21, 10:01 - Al: lost\n"
-        "follows\n31/12/21, 25:61 - Al: lost too\n"
+        "lost with it\n\n31/12/21, 25:61 - Al: lost too\n31/12/21, 10:02 - Al: back\nagain\n"
     )
     report, (dialogue,) = run_text(text, tmp_path)
-    assert report.rejected == {"before_first_stamp": 1, "impossible_date": 2}
+    assert report.rejected == {
+        "before_first_stamp": 1,
+        "impossible_date": 2,
+        "after_impossible_date": 2,
+    }
     assert report.left_out == {"blank": 1}
-    assert dialogue.turns[0].text == "kept\nfollows"
-    assert (report.read, report.kept, report.continued) == (6, 1, 1)
-    assert report.notes["continued_after_rejected"] == 1
+    assert [turn.text for turn in dialogue.turns] == ["kept", "back\nagain"]
+    assert (report.read, report.kept, report.continued) == (9, 2, 1)
 
 
 def test_attached_image_is_copied_and_numbered(tmp_path):
@@ -201,10 +208,41 @@ def test_attached_image_is_copied_and_numbered(tmp_path):
         "cat photo.png",
     ]
     record = json.loads((tmp_path / "out" / "dialogues.jsonl").read_text(encoding="utf-8"))
-    assert record["turns"][1]["images"][0]["uri"] == "images/whatsapp-bo/cat photo.png"
-    assert (tmp_path / "out/images/whatsapp-bo/cat photo.png").read_bytes() == png(color="blue")
+    uri = record["turns"][1]["images"][0]["uri"]
+    assert uri == f"images/{dialogue.dialogue_id}/cat photo.png"
+    assert (tmp_path / "out" / uri).read_bytes() == png(color="blue")
     assert dialogue.turns[2].text == "[voice message]"
     assert report.media == {"images_copied": 2, "file_not_found": 1}
+
+
+@pytest.mark.parametrize(
+    "words", ["terlampir: ", "\u200fמצורף: \u200e", "附件：", "liitteenä:", "attached: "]
+)
+def test_ios_pictures_in_any_language(words, tmp_path):
+    name = "00000012-PHOTO-2021-12-31-21-41-05.jpg"
+    line = f"[31/12/21 21.41.05] Ana: \u200e<{words}{name}>\n[31/12/21 21.42.05] Bo: <b: c.d>\n"
+    report, (dialogue,) = run_text(line, tmp_path, name="_chat.txt")
+    assert [(turn.text, len(turn.images)) for turn in dialogue.turns] == [("", 1), ("<b: c.d>", 0)]
+    assert report.media == {"file_not_found": 1}
+
+
+@pytest.mark.parametrize(
+    "notice",
+    ["Ana hat die Gruppe „Reise: Rom“ erstellt", "花子が「旅行: ローマ」に変更しました",
+     "花子が『旅行: ローマ』に変更", "Ana a changé ‹Voyage: Rome›", "Ana hat ‚Reise: Rom‘ erstellt",
+     "Ana änderte „Alt“ zu „Reise: Rom“"],
+)  # fmt: skip
+def test_a_colon_in_the_name_of_a_group_makes_no_speaker(notice, tmp_path):
+    text = f"31/12/21, 10:00 - {notice}\n31/12/21, 10:01 - O‘Neill „Max“: hi\n"
+    report, (dialogue,) = run_text(text, tmp_path)
+    assert [(turn.speaker, turn.text) for turn in dialogue.turns] == [("O‘Neill „Max“", "hi")]
+    assert report.left_out == {"system": 1}
+
+
+def test_the_mark_of_an_edited_message_may_have_a_full_stop(tmp_path):
+    text = "31/12/21, 10:00 - Ana: vale <Se editó este mensaje.>\n"
+    report, (dialogue,) = run_text(text, tmp_path)
+    assert dialogue.turns[0].text == "vale" and report.notes == {"edited": 1}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
