@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from ffr_core.types import Dialogue, DialogueAnswer, Image, Turn
@@ -76,7 +77,10 @@ def shown_turns(answer: DialogueAnswer, num_turns: int) -> list[int]:
 
 
 def describe_answer(answer: DialogueAnswer, dialogue: Dialogue) -> str:
-    """The answer as a person wants to read it: matched turns are marked with `>`."""
+    """The answer as a person wants to read it: matched turns are marked with `>`.
+
+    Times are those of this machine's zone, see `local_time`.
+    """
     return describe_record(answer_record(answer, dialogue))
 
 
@@ -91,7 +95,7 @@ def describe_record(record: dict[str, Any]) -> str:
         before = turn["turn_id"]
         matched_image = any(image["matched"] for image in turn["images"])
         mark = ">" if turn["matched"] or matched_image else " "
-        when = f" ({turn['timestamp'][:16].replace('T', ' ')})" if turn["timestamp"] else ""
+        when = f" ({local_time(turn['timestamp'])})" if turn["timestamp"] else ""
         sure = f"  {turn['confidence']:.0%}" if turn["confidence"] is not None else ""
         lines.append(f" {mark} {turn['speaker']}{when}: {turn['text']}{sure}")
         for image in turn["images"]:
@@ -99,6 +103,23 @@ def describe_record(record: dict[str, Any]) -> str:
             name = image["caption"] or "no caption"
             lines.append(f"     [image {image['image_id']}: {name}]{sure}")
     return "\n".join(lines)
+
+
+def local_time(text: str) -> str:
+    """A turn's time to the minute in the zone of this machine; text that is no time stays.
+
+    The offset is shown where the time was written down in another one: in Paris,
+    `2022-01-01T00:00:00+00:00` is `2022-01-01 01:00+01:00`.
+    """
+    try:
+        written = datetime.fromisoformat(text)
+        if written.tzinfo is None:
+            return text
+        local = written.astimezone()
+    except (ValueError, OverflowError):  # OverflowError: the first or last day of the calendar
+        return text
+    zone = "" if local.utcoffset() == written.utcoffset() else local.isoformat()[-6:]
+    return f"{local:%Y-%m-%d %H:%M}{zone}"
 
 
 def _rounded(confidence: float | None) -> float | None:

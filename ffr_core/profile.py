@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from ffr_core.aggregation import MIN_CONFIDENCE
 from ffr_core.config import Config, read_toml
 from ffr_core.engine.config import EngineConfig
-from ffr_core.errors import ConfigError
+from ffr_core.errors import ConfigError, NotFoundError
 from ffr_core.images import ImageLimits
 from ffr_core.ocr import OcrConfig
 from ffr_core.operations.config import LogConfig, RetentionConfig
 from ffr_core.serving import ServeConfig
 from ffr_core.windows import WINDOW_OVERLAP, WINDOW_TURNS
-
-if TYPE_CHECKING:
-    pass
 
 
 class EncoderConfig(Config):
@@ -211,8 +209,15 @@ def profile_path(name_or_path: str) -> Path:
     return found
 
 
-def load_profile(name_or_path: str, home: str | Path | None = None) -> Profile:
+def load_profile(
+    name_or_path: str, home: str | Path | None = None, roots: Sequence[str] = ()
+) -> Profile:
     """Read a profile, fill in `{home}` and add the image roots that this home remembers.
+
+    Args:
+        name_or_path: The profile.
+        home: Data folder.
+        roots: Further image roots, which this home does not remember.
 
     Raises:
         ConfigError: No such profile, or every wrong key and value of its file.
@@ -220,12 +225,30 @@ def load_profile(name_or_path: str, home: str | Path | None = None) -> Profile:
     path = profile_path(name_or_path)
     folder = data_home(home)
     values = _fill(read_toml(path), str(folder))
-    roots = [*values.get("images", {}).get("roots", []), *remembered_roots(folder)]
-    values["images"] = {**values.get("images", {}), "roots": list(dict.fromkeys(roots))}
+    allowed = [*values.get("images", {}).get("roots", []), *remembered_roots(folder), *roots]
+    values["images"] = {**values.get("images", {}), "roots": list(dict.fromkeys(allowed))}
     if values.get("encoder", {}).get("kind") == "fem":
         values["encoder"].setdefault("image_roots", values["images"]["roots"])
     profile = Profile.parse(values, str(path))
     return Profile.parse(_fill(profile.model_dump(), str(folder)), str(path))
+
+
+def require_index(profile: Profile, home: str | Path | None = None) -> None:
+    """Refuse a data folder without an index, for work that must not create one.
+
+    Raises:
+        ConfigError: The data folder is a file.
+        NotFoundError: The Milvus Lite file of the profile is missing.
+    """
+    folder = data_home(home)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"the data folder {folder} is a file; give --home a folder")
+    config = profile.index
+    if config.kind == "milvus" and config.is_lite and not Path(config.uri).exists():
+        place = folder if Path(config.uri).is_relative_to(folder) else config.uri
+        raise NotFoundError(
+            f"there is no index in {place}; run `ffrs index PATH --home {folder}` or correct --home"
+        )
 
 
 def remembered_roots(home: Path) -> list[str]:

@@ -11,6 +11,8 @@ import gzip
 import hashlib
 import json
 import re
+import unicodedata
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,12 +73,15 @@ def resolve_uri(uri: str | None, base: str | None) -> str | None:
     return f"{base.rstrip('/')}/{uri}"
 
 
-def dialogue_from_record(record: Mapping[str, Any], base: str | None = None) -> Dialogue:
+def dialogue_from_record(
+    record: Mapping[str, Any], base: str | None = None, *, stored: bool = False
+) -> Dialogue:
     """Build a `Dialogue` from a parsed record.
 
     Args:
         record: One JSON object.
         base: Folder or URI prefix that relative image paths refer to.
+        stored: The record is one that was taken before: its id stands, whatever it is.
 
     Raises:
         RecordError: With a stable reason, when a field is missing, of a wrong type or inconsistent.
@@ -87,11 +92,8 @@ def dialogue_from_record(record: Mapping[str, Any], base: str | None = None) -> 
         turns = _list(record, "turns", "no_turns")
         fragments = record.get("fragments")
         queries = record.get("queries")
-        dialogue_id = record.get("dialogue_id")
-        if not isinstance(dialogue_id, str):
-            raise RecordError("no_dialogue_id", "a record has no dialogue_id; it must be a string")
         return Dialogue(
-            dialogue_id=_clean(dialogue_id),
+            dialogue_id=_clean(record["dialogue_id"]) if stored else _dialogue_id(record),
             turns=tuple(_turn(turn, base) for turn in turns),
             title=_optional_text(record, "title"),
             language=_optional_text(record, "language"),
@@ -152,21 +154,49 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
     Raises:
         NotFoundError: There is no such file.
-        RecordError: A line is not JSON.
+        RecordError: A line is not UTF-8 or not JSON, or a compressed file is damaged.
     """
+    for number, line in _lines(path):
+        try:
+            yield number, json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise RecordError(
+                "bad_encoding", f"{path} line {number} is not UTF-8: {error.reason}; convert it"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise RecordError("bad_json", f"{path} line {number} is not JSON: {error}") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not empty, numbered from 1."""
     if not path.is_file():
         raise NotFoundError(f"there is no corpus file {path}; check the path")
-    open_text = gzip.open if path.suffix == ".gz" else open
-    with open_text(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise RecordError(
-                    "bad_json", f"{path} line {number} is not JSON: {error}"
-                ) from error
+    number = 0
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, line
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise RecordError(
+                "unreadable_file", f"{path} breaks off at line {number + 1}: {error}; copy it again"
+            ) from error
+
+
+def _dialogue_id(record: Mapping[str, Any]) -> str:
+    """Refuse what no address can hold, so that all that is stored can be opened."""
+    name = record.get("dialogue_id")
+    if not isinstance(name, str):
+        raise RecordError("no_dialogue_id", "a record has no dialogue_id; it must be a string")
+    if not name.strip():
+        raise RecordError("no_dialogue_id", "a record has a blank dialogue_id; give it a name")
+    if name in (".", "..") or any(unicodedata.category(char) == "Cc" for char in name):
+        raise RecordError(
+            "bad_dialogue_id",
+            f"dialogue_id {name[:40]!r} cannot stand in an address; take one other than . and .."
+            " that holds no control characters",
+        )
+    return _clean(name)
 
 
 def _clean(text: str) -> str:

@@ -10,7 +10,16 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli_common import AsJson, Home, ProfileName, Tenant, clear_errors
+from jobs.cli_common import (
+    AsJson,
+    Home,
+    ProfileName,
+    Tenant,
+    check_writable,
+    clear_errors,
+    open_existing,
+    read_time,
+)
 from jobs.cli_operations import add_operations
 
 app = typer.Typer(
@@ -46,12 +55,15 @@ def index_command(
     profile: ProfileName = "laptop",
     home: Home = None,
     tenant: Tenant = "default",
-    dry_run: Annotated[bool, typer.Option(help="Count and estimate, write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Count and estimate, index nothing; report in runs/dry-run.")
+    ] = False,
     restore: Annotated[bool, typer.Option(help="Index deleted dialogues again.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Index dialogues; again only for what is new or changed."""
-    from jobs.index_corpus import IndexJobConfig, describe, exceeds, run
+    from jobs.index_corpus import IndexJobConfig, run
+    from jobs.index_report import describe, exceeds
 
     config = IndexJobConfig(
         input=tuple(inputs),
@@ -75,28 +87,36 @@ def search_command(
     home: Home = None,
     tenant: Tenant = "default",
     participant: Annotated[list[str] | None, typer.Option(help="Only with this speaker.")] = None,
-    since: Annotated[datetime | None, typer.Option(help="Not before this time (UTC).")] = None,
-    until: Annotated[datetime | None, typer.Option(help="Before this time (UTC).")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            help="Not before this time: 2025-03-02, 2025-03-02T18:04; of this machine's zone"
+            " unless it ends in an offset such as +01:00 or Z.",
+            parser=read_time,
+            metavar="<time>",
+        ),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(help="Before this time.", parser=read_time, metavar="<time>"),
+    ] = None,
     has_image: Annotated[bool | None, typer.Option(help="With or without images.")] = None,
     dialogue: Annotated[list[str] | None, typer.Option(help="Only this dialogue.")] = None,
     limit: Annotated[int, typer.Option(help="Dialogues shown.", min=1)] = 5,
     as_json: AsJson = False,
 ) -> None:
-    """Ask the index; prints dialogues with the matching turns."""
-    from datetime import UTC
-
+    """Ask the index; prints dialogues with the matching turns, times in this machine's zone."""
     from ffr_core.answers import answer_record, describe_answer
-    from ffr_core.parts import open_system
     from ffr_core.types import Filters
 
     filters = Filters(
         participants=tuple(participant or ()),
-        since=since.replace(tzinfo=UTC) if since else None,
-        until=until.replace(tzinfo=UTC) if until else None,
+        since=since,
+        until=until,
         has_image=has_image,
         dialogue_ids=tuple(dialogue or ()),
     )
-    with open_system(profile, home) as system:
+    with open_existing(profile, home) as system:
         answers = system.search(query, tenant=tenant, filters=filters)[:limit]
         shown = [(answer, system.payloads.get(tenant, answer.payload)) for answer in answers]
     if as_json:
@@ -134,9 +154,8 @@ def delete_command(
 ) -> None:
     """Remove a dialogue from index and storage; indexing respects that until --restore."""
     from ffr_core.errors import NotFoundError
-    from ffr_core.parts import open_system
 
-    with open_system(profile, home) as system:
+    with open_existing(profile, home) as system:
         if not system.delete(dialogue_id, tenant):
             raise NotFoundError(f"there is no dialogue {dialogue_id!r}; `ffrs stats` lists the ids")
     print(f"deleted {dialogue_id}")
@@ -179,9 +198,7 @@ def stats_command(
     """Count what is indexed."""
     from dataclasses import asdict
 
-    from ffr_core.parts import open_system
-
-    with open_system(profile, home) as system:
+    with open_existing(profile, home) as system:
         counts = asdict(system.stats(tenant))
         if ids:
             counts["dialogue_ids"] = list(system.dialogue_ids(tenant))
@@ -201,11 +218,13 @@ def eval_command(
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps embeddings.")] = None,
     baseline: Annotated[bool, typer.Option(help="Compare with simple baselines.")] = False,
     hide_timestamps: Annotated[bool, typer.Option(help="Segment without times.")] = False,
-    max_queries: Annotated[int | None, typer.Option(help="Evenly spaced subset.")] = None,
+    max_queries: Annotated[int | None, typer.Option(help="Evenly spaced subset.", min=1)] = None,
 ) -> None:
     """Measure a profile on a file with gold fragments and queries."""
     from jobs.evaluate import describe, evaluate_file
 
+    if json_path:
+        check_writable(json_path)
     results = evaluate_file(
         data,
         profile,
@@ -216,7 +235,6 @@ def eval_command(
     )
     print(describe(results))
     if json_path:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(results, indent=2) + "\n")
 
 
@@ -303,14 +321,18 @@ def judge_command(
         str | None,
         typer.Option("--set", help="Write sheets of this set, or let --engine judge it."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="So many queries, evenly spaced.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="So many queries, evenly spaced.", min=1)
+    ] = None,
     engine: Annotated[Path | None, typer.Option(help="TOML file of a model that judges.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="TOML file of the judge's prompts.")] = None,
     read: Annotated[list[Path] | None, typer.Option(help="A filled sheet; repeatable.")] = None,
 ) -> None:
     """Judge answers without gold: sheets for people, a model as judge, agreement."""
+    from jobs.report.judge_job import check_run
     from jobs.report.show import judge
 
+    check_run(run)
     print(judge(run, set_name, limit=limit, engine=engine, prompts=prompts, read=read or []))
 
 

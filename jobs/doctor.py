@@ -71,14 +71,20 @@ def _machine(home: Path | None) -> Iterator[Finding]:
     yield Finding(state="ok" if good else "bad", text=f"Python {version} (3.11 or 3.12 needed)")
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     yield Finding(state="ok", text=f"{os.cpu_count()} CPU cores, {pages:.0f} GiB memory")
-    folder = data_home(home)
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    free = shutil.disk_usage(existing).free / 2**30
-    yield Finding(
-        state="ok" if free > 2 else "bad", text=f"data folder {folder}, {free:.0f} GiB free"
-    )
+    yield _data_folder(data_home(home))
     if sys.platform == "win32":
         yield Finding(state="bad", text="Milvus Lite has no Windows build; use WSL")
+
+
+def _data_folder(folder: Path) -> Finding:
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    if not existing.is_dir():
+        return Finding(state="bad", text=f"data folder {folder}: {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding(state="bad", text=f"data folder {folder}: {existing} cannot be written to")
+    free = shutil.disk_usage(existing).free / 2**30
+    text = f"data folder {folder}, {free:.0f} GiB free"
+    return Finding(state="ok" if free > 2 else "bad", text=text)
 
 
 def _packages() -> Iterator[Finding]:

@@ -10,16 +10,17 @@ every part and every baseline sees it.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ffr_core.errors import InputError
+from ffr_core.errors import InputError, RecordError
 from ffr_core.metrics import segmentation, selection
 from ffr_core.metrics.bootstrap import f1_of_shares, paired_difference
 from ffr_core.metrics.ranking import RECALL_CUTOFFS, recall_at_k
@@ -39,6 +40,8 @@ from ffr_core.protocols import Encoder, FragmentIndex
 from ffr_core.records import read_jsonl
 from ffr_core.types import Dialogue, Filters, Fragment, Query, Selection
 from jobs import eval_baselines
+from jobs.index_rows import parse_record
+from jobs.reading import list_sources, read_records
 
 TENANT = "evaluation"
 BATCH = 16
@@ -70,13 +73,15 @@ def read_set(path: Path) -> list[Dialogue]:
     """The dialogues of a corpus file, or of the `*.jsonl` of a folder.
 
     Raises:
+        NotFoundError: There is no such file.
+        RecordError: A record or a file cannot be read.
         InputError: Two dialogues have one id; vectors and answers are kept by it.
     """
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     dialogues: list[Dialogue] = []
     file_of: dict[str, Path] = {}
     for file in files:
-        for dialogue in read_jsonl(file):
+        for dialogue in _read_file(file):
             first = file_of.setdefault(dialogue.dialogue_id, file)
             if len(file_of) == len(dialogues):
                 raise InputError(
@@ -85,6 +90,25 @@ def read_set(path: Path) -> list[Dialogue]:
                 )
             dialogues.append(dialogue)
     return dialogues
+
+
+def _read_file(path: Path) -> Iterator[Dialogue]:
+    return _read_parquet(path) if path.suffix == ".parquet" else read_jsonl(path)
+
+
+def _read_parquet(path: Path) -> Iterator[Dialogue]:
+    (source,) = list_sources((str(path),))
+    position = 0
+    try:
+        for record in read_records(source, sys.maxsize):
+            position = record.position
+            yield parse_record(record.raw, source.base)
+    except RecordError as error:
+        raise RecordError(error.reason, f"{path} row {position}: {error}") from error
+    except (OSError, ValueError) as error:  # pyarrow's own are such
+        raise RecordError(
+            "unreadable_file", f"{path} breaks off after row {position}: {error}; copy it again"
+        ) from error
 
 
 def load_set(path: Path, max_queries: int | None, hide_timestamps: bool) -> EvalSet:

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import pickle
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -25,9 +23,11 @@ from pydantic import Field
 from ffr_core.config import Config
 from ffr_core.errors import FfrError
 from ffr_core.operations.config import LogConfig
-from ffr_core.operations.logs import tell
 from ffr_core.profile import data_home, load_profile, remember_root
+from jobs.cli_common import clear_errors
 from jobs.index_models import BuildStage, EmbedStage, SegmentStage, describe_models, measure_speed
+from jobs.index_owner import IndexOwner
+from jobs.index_report import collect, describe, exceeds
 from jobs.index_rows import rows_of
 from jobs.index_stages import PrepareStage, ReadStage, WriteStage
 from jobs.reading import Source, list_sources
@@ -78,9 +78,35 @@ class IndexJobConfig(Config):
     """Rows that wait or travel together between two stages."""
     max_record_bytes: int = Field(default=32_000_000, ge=1_000)
     max_dead_share: float = Field(default=0.5, ge=0, le=1)
-    """The run ends with exit code 3 when a larger share of records went to the dead letter."""
+    """The run ends with exit code 3 when a larger share of records went to the dead letter; deleted
+    and replaced ones are no part of it."""
     report: str | None = None
-    """Folder for `summary.json` and `dead_letter.jsonl`; `<home>/runs/index` when left out."""
+    """Folder for `summary.json` and `dead_letter.jsonl`; `<home>/runs/index` when left out. That of
+    a dry run is `<report>/dry-run`, or `<home>/runs/dry-run`."""
+
+
+class IndexOwnerOrError(IndexOwner):
+    """An owner that says why it cannot open the index.
+
+    Of what a new actor raises, Ray keeps only the text. One that Ray starts again raises: nobody
+    asks it any more.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        """Open the index."""
+        import ray
+
+        self._error: Exception | None = None
+        try:
+            super().__init__(*args)
+        except (FfrError, OSError) as error:
+            if ray.get_runtime_context().was_current_actor_reconstructed:
+                raise
+            self._error = error
+
+    def error(self) -> Exception | None:
+        """What went wrong at the start, if anything did."""
+        return self._error
 
 
 def run(config: IndexJobConfig, dry_run: bool = False) -> dict[str, Any]:
@@ -88,13 +114,18 @@ def run(config: IndexJobConfig, dry_run: bool = False) -> dict[str, Any]:
 
     Raises:
         FfrError: The input, the profile or the index cannot be used at all.
+        OSError: The data folder or that of the report cannot be used.
     """
     home = data_home(config.home)
     s3_endpoint = load_profile(config.profile, home).storage.s3_endpoint
     sources = list_sources(config.input, s3_endpoint)
-    for source in sources:
-        remember_root(home, source.base)
-    profile = load_profile(config.profile, home).model_dump()  # With these roots.
+    report = _report_folder(config, home, dry_run)
+    report.mkdir(parents=True, exist_ok=True)
+    roots = [source.base for source in sources]
+    if not dry_run:
+        for root in roots:
+            remember_root(home, root)
+    profile = load_profile(config.profile, home, roots).model_dump()
     profile["index"]["prefix"] = config.prefix or profile["index"]["prefix"]
     started = time.monotonic()
     with ray_session():
@@ -102,15 +133,21 @@ def run(config: IndexJobConfig, dry_run: bool = False) -> dict[str, Any]:
         owners = _start_owners(config, profile, recipe.encoder_fingerprint, recipe.dim)
         rows = pipeline(config, profile, recipe.text, owners, sources, dry_run)
         sample: list[Any] = []
-        report = Path(config.report) if config.report else home / "runs" / "index"
         logs = LogConfig.model_validate(profile["logs"])
-        summary = _collect(_sampled(rows, sample), sources, report, started, dry_run, logs)
+        summary = collect(_sampled(rows, sample), sources, report, started, dry_run, logs)
         if dry_run:
             summary["estimate"] = _estimate(profile, sample, summary["turns"], config)
         _close(owners)
     (report / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     (report / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
     return summary
+
+
+def _report_folder(config: IndexJobConfig, home: Path, dry_run: bool) -> Path:
+    """Where the report goes; a dry run leaves that of the last real one alone."""
+    if config.report:
+        return Path(config.report, "dry-run") if dry_run else Path(config.report)
+    return home / "runs" / ("dry-run" if dry_run else "index")
 
 
 def _sampled(rows: Iterator[dict[str, Any]], sample: list[Any]) -> Iterator[dict[str, Any]]:
@@ -155,19 +192,21 @@ def _start_owners(
     import ray
 
     from ffr_core.profile import Profile
-    from jobs.index_owner import IndexOwner
 
     lite = Profile.model_validate(profile).index.is_lite
-    owner = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(IndexOwner)
+    owner = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(IndexOwnerOrError)
     owners = [
         owner.remote(profile, fingerprint, dim, config.tenant, config.prefix is not None)
         for _ in range(1 if lite else config.writers)
     ]
+    for refusal in ray.get([o.error.remote() for o in owners]):
+        if refusal is not None:
+            raise refusal
     try:
         ray.get([o.stats.remote() for o in owners])
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None)
-        raise (cause if isinstance(cause, FfrError) else error) from None
+        raise (cause if isinstance(cause, FfrError | OSError) else error) from None
     return owners
 
 
@@ -252,126 +291,22 @@ def pipeline(
         yield from rows_of(batch)
 
 
-def _collect(
-    rows: Iterator[dict[str, Any]],
-    sources: list[Source],
-    report: Path,
-    started: float,
-    dry_run: bool,
-    logs: LogConfig,
-) -> dict[str, Any]:
-    """Count finished rows, write dead letters as they come, print progress."""
-    report.mkdir(parents=True, exist_ok=True)
-    total = max(1, sum(source.size for source in sources))
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    printed = started
-    with (report / "dead_letter.jsonl").open("w", encoding="utf-8") as letters:
-        for row in rows:
-            counts["read"] += 1
-            counts["consumed"] += int(row["consumed"])
-            counts[row["status"] or "to_index"] += 1
-            for name in ("fragments", "passages", "turns", "tokens"):
-                counts[name] += int(row[name])
-            if row["status"] == "dead":
-                reasons[row["reason"]] += 1
-            for letter in _letters(row):
-                counts["bad_images"] += "image_id" in letter
-                letters.write(json.dumps(letter, ensure_ascii=False) + "\n")
-            if time.monotonic() - printed > 5:
-                printed = time.monotonic()
-                _tell_progress(logs, counts, counts["consumed"] / total, printed - started)
-    seconds = time.monotonic() - started
-    return {
-        "read": counts["read"],
-        **({"to_index": counts["to_index"]} if dry_run else {}),
-        "indexed": counts["indexed"],
-        "updated": counts["updated"],
-        "unchanged": counts["unchanged"],
-        "dead_lettered": dict(sorted(reasons.items())),
-        "bad_images": counts["bad_images"],
-        "fragments": counts["fragments"],
-        "passages": counts["passages"],
-        "turns": counts["turns"],
-        "tokens": counts["tokens"],
-        "tokens_per_second": round(counts["tokens"] / seconds, 1),
-        "seconds": round(seconds, 2),
-        "dead_letter_file": str(report / "dead_letter.jsonl"),
-    }
-
-
-def _letters(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Dead letters of a row: the record, or images that were left out of it. No message text."""
-    place = {
-        "source": row["source"],
-        "position": int(row["position"]),
-        "dialogue_id": row["dialogue_id"],
-        "sha256": row["sha256"],
-    }
-    if row["status"] == "dead":
-        yield {**place, "reason": row["reason"], "message": row["message"]}
-    for image_id, message in json.loads(row["bad_images"] or "{}").items():
-        yield {**place, "reason": "bad_image", "image_id": int(image_id), "message": message}
-
-
-def _tell_progress(logs: LogConfig, counts: Counter[str], share: float, seconds: float) -> None:
-    share = min(1.0, max(share, 1e-9))
-    text = (
-        f"{share:6.1%}  {counts['read']} dialogues  {counts['read'] / seconds:.1f} dialogues/s"
-        f"  {counts['fragments'] / seconds:.1f} fragments/s"
-        f"  {counts['turns'] / seconds:.0f} turns/s  {counts['tokens'] / seconds:.0f} tokens/s"
-        f"  ETA {math.ceil(seconds * (1 - share) / share)} s"
-    )
-    tell(logs, "index", text, {"share": round(share, 4), "seconds": round(seconds, 1), **counts})
-
-
 def _close(owners: list[Any]) -> None:
     import ray
 
     ray.get([owner.close.remote() for owner in owners])
 
 
-def describe(summary: dict[str, Any]) -> str:
-    """The summary as a person reads it."""
-    dead = summary["dead_lettered"]
-    lines = [
-        f"read {summary['read']} dialogues in {summary['seconds']:.1f} s: "
-        f"{summary['indexed']} new, {summary['updated']} updated,"
-        f" {summary['unchanged']} unchanged, {sum(dead.values())} left out",
-        f"wrote {summary['fragments']} fragments, {summary['passages']} passages,"
-        f" {summary['turns']} turns; the encoder read {summary['tokens']} tokens,"
-        f" {summary['tokens_per_second']:.0f} tokens/s",
-    ]
-    lines += [f"  left out, {reason}: {n}" for reason, n in dead.items()]
-    if "estimate" in summary:
-        estimate = summary["estimate"]
-        lines[1] = (
-            f"dry run: {summary['to_index']} dialogues with {summary['turns']} turns to index,"
-            f" about {estimate['seconds']:.0f} s"
-        )
-    if summary["bad_images"]:
-        lines.append(f"  images that cannot be read (dialogue kept): {summary['bad_images']}")
-    if dead or summary["bad_images"]:
-        lines.append(f"  reasons and positions: {summary['dead_letter_file']}")
-    return "\n".join(lines)
-
-
-def exceeds(summary: dict[str, Any], max_dead_share: float) -> bool:
-    """Whether too many records went to the dead letter."""
-    return sum(summary["dead_lettered"].values()) > max_dead_share * max(1, summary["read"])
-
-
+@clear_errors
 def main(
     config: Annotated[Path, typer.Option(help="TOML file of the run.")],
-    dry_run: Annotated[bool, typer.Option(help="Count and estimate, write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Count and estimate, index nothing; report in runs/dry-run.")
+    ] = False,
 ) -> None:
     """Index a corpus as a TOML file says."""
-    try:
-        parsed = IndexJobConfig.load(config)
-        summary = run(parsed, dry_run)
-    except FfrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
+    parsed = IndexJobConfig.load(config)
+    summary = run(parsed, dry_run)
     print(describe(summary))
     print(json.dumps(summary))
     if exceeds(summary, parsed.max_dead_share):

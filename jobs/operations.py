@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ffr_core.config import read_toml
 from ffr_core.errors import ConfigError
 from ffr_core.parts import build_payloads
-from ffr_core.profile import Profile, load_profile
+from ffr_core.profile import Profile, load_profile, require_index
 from ffr_core.protocols import Storage
 from ffr_core.storage import open_storage
 
@@ -33,13 +33,15 @@ def back_up(
     """Copy the index of a profile to a folder or `s3://bucket/prefix`.
 
     Raises:
-        ConfigError: There is no index, or a backup at that place already.
+        NotFoundError: There is no index.
+        ConfigError: A backup is at that place already.
         BusyError: The Lite file is open elsewhere.
     """
     from ffr_core.operations import backup
     from ffr_core.operations.tables import prefixes_of
 
     profile = load_profile(profile_name, home)
+    require_index(profile, home)
     storage = _storage(profile)
     target = _place(to, s3_endpoint or profile.storage.s3_endpoint, create=True)
     tables = _open(profile, prefixes_of(storage, profile.index.prefix))
@@ -89,11 +91,15 @@ def expire(
         keys: The service's keys file.
         dry_run: Count only.
         now: The present; the clock when left out.
+
+    Raises:
+        NotFoundError: There is no index.
     """
     from ffr_core.operations import retention
     from ffr_core.operations.tables import prefixes_of
 
     profile = load_profile(profile_name, home)
+    require_index(profile, home)
     named = ["default", *profile.retention.tenants, *tenants, *_tenants_of(keys)]
     named = list(dict.fromkeys(named))
     found = retention.Review()

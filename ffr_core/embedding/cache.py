@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffr_core.embedding.wrapped import WrappedEncoder
+from ffr_core.errors import ConfigError
 from ffr_core.protocols import Encoder
 from ffr_core.types import Passage
 
@@ -32,17 +33,27 @@ class CachedEncoder(WrappedEncoder):
     """An `Encoder` that remembers; everything else is the inner encoder's."""
 
     def __init__(self, encoder: Encoder, directory: str | Path) -> None:
-        """Wrap `encoder`; `directory` is created."""
+        """Wrap `encoder`; `directory` is created.
+
+        Raises:
+            OSError: The directory cannot be made.
+            ConfigError: It cannot hold the file, or the file is no cache.
+        """
         super().__init__(encoder)
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "vectors.sqlite"
-        with closing(self._connect()) as connection, connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL)"
-                " WITHOUT ROWID"
-            )
+        try:
+            with closing(self._connect()) as connection, connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS vectors"
+                    " (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID"
+                )
+        except sqlite3.Error as error:
+            raise ConfigError(
+                f"{self._path} cannot hold embeddings ({error}); give another cache folder"
+            ) from error
 
     def encode_passages(self, passages: Sequence[Passage]) -> NDArray[np.float32]:
         """Return [P, D], unit norm; only texts (with their images) not yet known are embedded."""

@@ -86,7 +86,7 @@ class PayloadStore:
         if known is not None:
             return known
         data = zstandard.ZstdDecompressor().decompress(self._storage.read(_key(tenant, name)))
-        dialogue = dialogue_from_record(json.loads(data))
+        dialogue = dialogue_from_record(json.loads(data), stored=True)
         self._cache.put((tenant, name), dialogue)
         return dialogue
 

@@ -40,15 +40,27 @@ class JudgeConfig(Config):
     """Longer conversations are cut to the answers and the turns around them."""
 
 
+def check_run(run: Path) -> Path:
+    """The configuration file of a report.
+
+    Raises:
+        NotFoundError: No such folder, or no report in it.
+    """
+    path = run / "config.json"
+    if not run.is_dir():
+        raise NotFoundError(f"there is no folder {run}; `python -m jobs.compare` makes a report")
+    if not path.is_file():
+        raise NotFoundError(f"{run} holds no report; `python -m jobs.compare` makes one")
+    return path
+
+
 def load_run(run: Path) -> tuple[ReportConfig, list[Cell]]:
     """Configuration and cells of a report.
 
     Raises:
-        NotFoundError: No such report, or a cell is missing.
+        NotFoundError: No such report.
     """
-    path = run / "config.json"
-    if not path.is_file():
-        raise NotFoundError(f"{run} holds no report; `python -m jobs.compare` makes one")
+    path = check_run(run)
     config = ReportConfig.parse(json.loads(path.read_text(encoding="utf-8")), str(path))
     cells = []
     for item in config.sets:

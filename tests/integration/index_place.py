@@ -60,7 +60,8 @@ class Place:
     def run(self, **changes):
         summary = run(self.config(**changes))
         done = summary["indexed"] + summary["updated"] + summary["unchanged"]
-        assert summary["read"] == done + sum(summary["dead_lettered"].values())
+        left_out = {**summary["skipped"], **summary["dead_lettered"]}
+        assert summary["read"] == done + sum(left_out.values())
         return summary
 
     def rows(self):

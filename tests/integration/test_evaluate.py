@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from ffr_core.errors import InputError
+from ffr_core.errors import InputError, RecordError
 from jobs.evaluate import describe, evaluate_file, load_set
 
 PROFILE = '[encoder]\nkind = "hashing"\n[index]\nkind = "{index}"\nuri = "{{home}}/i.db"\n'
@@ -96,6 +98,32 @@ def test_a_file_without_gold_is_refused(tmp_path):
     path.write_text(json.dumps(plain))
     with pytest.raises(InputError, match="nothing can be measured"):
         load_set(path, None, False)
+
+
+def test_parquet_with_the_same_columns_is_the_same_set(data, tmp_path):
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    path = tmp_path / "set.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    read, expected = load_set(path, None, False), load_set(data, None, False)
+    assert (read.dialogues, read.asked) == (expected.dialogues, expected.asked)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason", "where"),
+    [
+        ([record("one", ["trip"]), {"dialogue_id": "two", "turns": []}], "no_turns", "row 2: "),
+        (None, "unreadable_file", "breaks off after row 0"),
+    ],
+)
+def test_a_damaged_parquet_file_is_named_with_its_row(tmp_path, rows, reason, where):
+    path = tmp_path / "set.parquet"
+    if rows is None:
+        path.write_bytes(b"PAR1")
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    with pytest.raises(RecordError, match=rf"set\.parquet {where}") as caught:
+        load_set(path, None, False)
+    assert caught.value.reason == reason
 
 
 def test_the_command_writes_json(data, tmp_path):

@@ -16,14 +16,15 @@ import pytest
 from index_place import PROFILE, Place, assert_same, record, start, wait_for_payloads, write
 from moto.server import ThreadedMotoServer
 
-from ffr_core.errors import NotFoundError
+from ffr_core.errors import ConfigError, NotFoundError
 from ffr_core.parts import build_builder, build_encoder, open_system
 from ffr_core.pipeline import delete_dialogue
 from ffr_core.profile import load_profile
 from ffr_core.records import dialogue_from_record
 from ffr_core.types import Dialogue, Fragment, Turn
-from jobs.index_corpus import describe, exceeds, run
+from jobs.index_corpus import run
 from jobs.index_owner import Claim, IndexOwner
+from jobs.index_report import describe, exceeds
 
 
 @pytest.fixture
@@ -122,7 +123,8 @@ def test_the_last_record_of_an_id_wins_wherever_it_stands(place):
     write(place.corpus / "b.jsonl", [record("x", seed=3)])
     for _ in range(2):
         summary = place.run()
-        assert summary["dead_lettered"].get("duplicate_id", 0) >= 1
+        assert summary["skipped"].get("duplicate_id", 0) >= 1
+        assert summary["dead_lettered"] == {}
         with open_system(str(place.profile), place.home) as system:
             kept = system.get("x")
         assert kept.turns == dialogue_from_record(record("x", seed=3)).turns
@@ -158,7 +160,9 @@ def test_a_deleted_dialogue_stays_away_until_it_is_restored(place):
     with open_system(str(place.profile), place.home) as system:
         assert system.delete("x")
         assert system.stats().dialogues == 1
-    assert place.run()["dead_lettered"] == {"deleted": 1}
+    respected = place.run()
+    assert (respected["skipped"], respected["dead_lettered"]) == ({"deleted": 1}, {})
+    assert not exceeds(respected, 0)
     assert set(place.rows()[0]) < set(before[0])
     assert place.run(restore=True)["indexed"] == 1
     assert_same(place.rows(), before)
@@ -178,16 +182,23 @@ def test_markup_in_texts_comes_back_as_text(place):
 
 
 def test_a_dry_run_writes_nothing(place):
-    write(place.corpus / "a.jsonl", [record("x"), b"{"])
+    PIL.Image.new("RGB", (8, 8)).save(place.corpus / "here.png")
+    write(place.corpus / "a.jsonl", [record("x", image="here.png"), b"{"])
     summary = run(place.config(), dry_run=True)
     assert (summary["to_index"], summary["dead_lettered"]) == (1, {"bad_json": 1})
+    assert summary["bad_images"] == 0
     assert summary["estimate"]["turns_per_second"] > 0
     assert not place.rows()[0]
+    assert not (place.home / "image_roots.json").exists()
+    assert [folder.name for folder in (place.home / "runs").iterdir()] == ["dry-run"]
     place.run()
+    report = {p: p.read_bytes() for p in (place.home / "runs" / "index").iterdir()}
     with open_system(str(place.profile), place.home) as system:
         system.delete("x")
     assert run(place.config(restore=True), dry_run=True)["to_index"] == 1
-    assert place.run()["dead_lettered"] == {"bad_json": 1, "deleted": 1}
+    assert report == {p: p.read_bytes() for p in report}
+    after = place.run()
+    assert (after["skipped"], after["dead_lettered"]) == ({"deleted": 1}, {"bad_json": 1})
 
 
 def test_what_the_index_refuses_costs_no_neighbor(place):
@@ -275,6 +286,29 @@ def test_killing_a_worker_in_the_middle(place, big, ray_cluster, victim):
     summary = json.loads((place.home / "runs" / "index" / "summary.json").read_text())
     assert summary["indexed"] + summary["updated"] + summary["unchanged"] == 96
     assert_same(place.rows(), big)
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "message"),
+    [
+        ("{home}/%.db", ConfigError, "Milvus Lite cannot use a file named '%.db'"),
+        ("{home}/file/i.db", OSError, "home/file"),
+    ],
+)
+def test_an_index_that_cannot_be_opened_says_why(place, uri, error, message):
+    write(place.corpus / "a.jsonl", [record("x")])
+    place.home.mkdir()
+    (place.home / "file").touch()
+    place.profile.write_text(PROFILE.replace("{home}/i.db", uri))
+    with pytest.raises(error, match=message):
+        place.run()
+
+
+def test_a_report_that_cannot_be_written_stops_the_run_first(place):
+    write(place.corpus / "a.jsonl", [record("x")])
+    with pytest.raises(NotADirectoryError):
+        place.run(report=str(place.corpus / "a.jsonl" / "report"))
+    assert not place.home.exists()
 
 
 def test_a_missing_input_is_one_sentence(place):

@@ -1,7 +1,7 @@
 import pytest
 
-from ffr_core.errors import ConfigError
-from ffr_core.profile import Profile, load_profile, remember_root
+from ffr_core.errors import ConfigError, NotFoundError
+from ffr_core.profile import Profile, load_profile, remember_root, require_index
 from jobs.index_corpus import IndexJobConfig
 
 
@@ -28,6 +28,24 @@ def test_the_home_is_filled_in_and_its_image_roots_are_remembered(tmp_path):
     profile = load_profile("laptop", tmp_path)
     assert profile.index.uri == f"{tmp_path}/ffrs.db"
     assert profile.images.roots == ("/pictures",)
+    more = load_profile("laptop", tmp_path, ["/pictures", "s3://b/c"])
+    assert more.images.roots == ("/pictures", "s3://b/c")
+    assert load_profile("laptop", tmp_path) == profile
+
+
+def test_an_index_that_must_exist(tmp_path):
+    profile = load_profile("laptop", tmp_path)
+    with pytest.raises(NotFoundError, match=f"no index in {tmp_path}; run `ffrs index PATH"):
+        require_index(profile, tmp_path)
+    elsewhere = Profile.parse({"index": {"uri": "/nowhere/x.db"}}, "p.toml")
+    with pytest.raises(NotFoundError, match=r"no index in /nowhere/x\.db"):
+        require_index(elsewhere, tmp_path)
+    (tmp_path / "ffrs.db").touch()
+    require_index(profile, tmp_path)
+    for index in ({"uri": "http://milvus:19530"}, {"kind": "exact"}):
+        require_index(Profile.parse({"index": index}, "p.toml"), tmp_path / "new")
+    with pytest.raises(ConfigError, match=r"ffrs\.db is a file"):
+        require_index(profile, tmp_path / "ffrs.db")
 
 
 def test_an_unknown_profile_lists_those_that_ship():

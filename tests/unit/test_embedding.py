@@ -177,3 +177,9 @@ def test_the_cache_knows_settings_and_images_apart(tmp_path):
     assert inner.seen == 2
     wider = CachedEncoder(HashingEncoder(64), tmp_path)
     assert wider.encode_passages([Passage(text="a")]).shape == (1, 64)
+
+
+def test_a_file_that_is_no_cache_is_named(tmp_path):
+    (tmp_path / "vectors.sqlite").write_text("something else, long enough to be read as a header")
+    with pytest.raises(ConfigError, match=r"vectors\.sqlite cannot hold embeddings"):
+        CachedEncoder(HashingEncoder(32), tmp_path)

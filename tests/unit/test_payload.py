@@ -31,6 +31,13 @@ def test_a_dialogue_comes_back_without_gold_labels(storage):
         assert store.get("t", name) == PLAIN
 
 
+def test_a_stored_dialogue_can_be_read_whatever_its_id(storage):
+    """Ids that are refused today were taken by earlier versions."""
+    payloads = PayloadStore(storage)
+    odd = Dialogue(dialogue_id="a\nb", turns=(Turn(turn_id=0, speaker="A", text="hi"),))
+    assert payloads.get("t", payloads.put(odd, "t")) == odd
+
+
 def test_names_of_one_tenant_mean_nothing_to_another(storage):
     payloads = PayloadStore(storage)
     name = payloads.put(PLAIN, "t")

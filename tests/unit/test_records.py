@@ -87,6 +87,11 @@ def test_the_form_of_research_conversions():
     [
         ({"dialogue_id": None}, "no_dialogue_id"),
         ({"dialogue_id": ""}, "no_dialogue_id"),
+        ({"dialogue_id": " \t"}, "no_dialogue_id"),
+        ({"dialogue_id": "."}, "bad_dialogue_id"),
+        ({"dialogue_id": ".."}, "bad_dialogue_id"),
+        ({"dialogue_id": "a\nb"}, "bad_dialogue_id"),
+        ({"dialogue_id": "a\x7f"}, "bad_dialogue_id"),
         ({"turns": None}, "no_turns"),
         ({"turns": []}, "no_turns"),
         ({"turns": [{"turn_id": 1, "speaker": "A", "text": "x"}]}, "bad_turn_id"),
@@ -121,6 +126,36 @@ def test_the_error_of_a_file_names_file_and_line(tmp_path):
     path.write_text(json.dumps(GOOD) + "\n{")
     with pytest.raises(RecordError, match=r"c\.jsonl line 2"):
         list(records.read_jsonl(path))
+
+
+@pytest.mark.parametrize("name", ["...", "a/../b", "日本 #1?", " a ", "a\u2028b"])
+def test_other_ids_stay_as_they_are(name):
+    assert records.dialogue_from_record({**GOOD, "dialogue_id": name}).dialogue_id == name
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode() + b"\r\n")
+    (dialogue,) = records.read_jsonl(path)
+    assert dialogue.dialogue_id == "a/1"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason", "where"),
+    [
+        ("c.jsonl", b"\n\xff\xfe", "bad_encoding", "line 2 is not UTF-8"),
+        ("c.jsonl", b'{"a": ' + b"9" * 5000 + b"}", "bad_json", "line 1 is not JSON"),
+        ("c.jsonl", b"[" * 100_000, "bad_json", "line 1 is not JSON"),
+        ("c.jsonl.gz", b"not gzip", "unreadable_file", "breaks off at line 1"),
+        ("c.jsonl.gz", gzip.compress(b"{}\n" * 9)[:-9], "unreadable_file", "breaks off at line"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_line(tmp_path, name, data, reason, where):
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(RecordError, match=rf"{name} {where}") as caught:
+        list(records.read_json_lines(path))
+    assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""What the commands of `ffrs` share, and what they refuse before they do anything."""
+
+import errno
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from jobs.cli import app
+from jobs.cli_common import check_writable, clear_errors, file_sentence, read_home, read_time
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2022-01-01", datetime(2021, 12, 31, 15, tzinfo=UTC)),
+        ("2022-01-01T00:00", datetime(2021, 12, 31, 15, tzinfo=UTC)),
+        ("2022-01-01 00:00:30", datetime(2021, 12, 31, 15, 0, 30, tzinfo=UTC)),
+        ("2022-01-01T00:00Z", datetime(2022, 1, 1, tzinfo=UTC)),
+        ("2022-01-01 00:00+01:00", datetime(2021, 12, 31, 23, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_local_unless_it_names_an_offset(in_tokyo, text, expected):
+    assert read_time(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2022-01-01+01:00", "2022-13-01", "0001-01-01"])
+def test_other_times_are_refused(in_tokyo, text):
+    with pytest.raises(typer.BadParameter, match=r"is no time; write 2025-03-02"):
+        read_time(text)
+
+
+def test_an_empty_home_is_none():
+    assert read_home("") is None
+    assert read_home(".") == Path(".")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["search", "hello"], ["stats"], ["delete", "a"], ["backup", "--to", "copy"], ["expire"]],
+)
+@pytest.mark.parametrize("home", ["new", ""])
+def test_what_only_reads_creates_no_index(tmp_path, monkeypatch, command, home):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.setenv("FFRS_HOME", home)
+    done = runner.invoke(app, command)
+    folder = tmp_path / home if home else tmp_path / "user" / ".ffrs"
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: there is no index in {folder}; run `ffrs index PATH --home {folder}` or correct"
+        " --home\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["stats", "--home", "FILE"], "the data folder FILE is a file; give --home a folder"),
+        (["synth", "--dialogues", "1", "--out", "FILE"], "FILE cannot be a folder (File exists)"),
+        (
+            ["eval", "--data", "none.jsonl", "--json", "FILE/x.json"],
+            "FILE cannot be a folder (File exists)",
+        ),
+        (["eval", "--data", "none.jsonl", "--json", "."], ". cannot be used (Is a directory)"),
+        (["judge", "/nope"], "there is no folder /nope; "),
+    ],
+)
+def test_a_wrong_path_is_one_sentence(tmp_path, command, message):
+    file = tmp_path / "file"
+    file.touch()
+    done = runner.invoke(app, [part.replace("FILE", str(file)) for part in command])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: " + message.replace("FILE", str(file)))
+    assert done.stderr.count("\n") == 1
+    assert file.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "command", [["eval", "--data", "x", "--max-queries"], ["judge", "--limit"]]
+)
+@pytest.mark.parametrize("number", ["0", "-3"])
+def test_a_number_of_queries_is_at_least_one(command, number):
+    done = runner.invoke(app, [*command, number])
+    assert done.exit_code == 2
+    assert "greater than or equal to" in done.stderr
+
+
+def test_errors_of_files_are_a_sentence_and_others_are_not():
+    def fail(error):
+        raise error
+
+    with pytest.raises(typer.Exit) as caught:
+        clear_errors(fail)(PermissionError(errno.EACCES, "Permission denied", "/x/y"))
+    assert caught.value.exit_code == 2
+    for error in (ZeroDivisionError(), BrokenPipeError(errno.EPIPE, "Broken pipe")):
+        with pytest.raises(type(error)):
+            clear_errors(fail)(error)
+
+
+def test_the_sentence_names_path_reason_and_next_step():
+    denied = PermissionError(errno.EACCES, "Permission denied", "/x/y")
+    assert file_sentence(denied) == (
+        "/x/y cannot be used (Permission denied); check the path and its permissions"
+    )
+    assert file_sentence(OSError("no route to host")) == "no route to host"
+
+
+def test_a_file_that_can_be_written_is_left_as_it_was(tmp_path):
+    old = tmp_path / "old.json"
+    old.write_text("{}")
+    check_writable(old)
+    check_writable(tmp_path / "a" / "new.json")
+    assert old.read_text() == "{}"
+    assert list((tmp_path / "a").iterdir()) == []
