@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ffr_core.types import Candidate, Dialogue, DialogueAnswer, Localization
 
 MIN_CONFIDENCE = 0.15
 """What an element needs to stay in a weighed answer, unless a profile says otherwise."""
+
+LITERAL_FLOOR = 0.25
+"""To what a turn that holds every word of a query of keywords can fall beside its rivals: who types
+a word wants all the places where it stands. Above the usual thresholds."""
 
 
 def weigh(
@@ -23,7 +27,8 @@ def weigh(
 
     A localizer sees one candidate alone. The log odds of its relevance and of each selected element
     fall by `recall_weight` times the recall score that the candidate lacks to the best one of the
-    query; elements below `min_confidence` are dropped. Our reading.
+    query; elements below `min_confidence` are dropped. Turns in `literal`, and the relevance of a
+    candidate that has some, fall no lower than LITERAL_FLOOR. Our reading.
 
     Example:
         Relevance 0.5, one point behind, weight 1: 1 / (1 + e) = 0.27.
@@ -32,19 +37,21 @@ def weigh(
         return localization
     fall = recall_weight * (best_score - candidate.score)
 
-    def lowered(p: float) -> float:
+    def lowered(p: float, is_literal: bool) -> float:
         p = min(max(p, 1e-6), 1 - 1e-6)
-        return 1 / (1 + math.exp(-max(math.log(p / (1 - p)) - fall, -50.0)))
+        fallen = 1 / (1 + math.exp(-max(math.log(p / (1 - p)) - fall, -50.0)))
+        # Still in the order of the recall scores.
+        return LITERAL_FLOOR + (1 - LITERAL_FLOOR) * fallen if is_literal else fallen
 
-    def kept(found: Mapping[int, float]) -> dict[int, float]:
-        changed = {i: lowered(confidence) for i, confidence in found.items()}
-        return {i: p for i, p in changed.items() if p >= min_confidence}
+    def kept(found: Mapping[int, float], literal: Collection[int] = ()) -> dict[int, float]:
+        changed = {i: lowered(confidence, i in literal) for i, confidence in found.items()}
+        return {i: p for i, p in changed.items() if p >= min_confidence or i in literal}
 
     return replace(
         localization,
-        utterances=kept(localization.utterances),
+        utterances=kept(localization.utterances, localization.literal),
         images=kept(localization.images),
-        relevance=lowered(localization.relevance),
+        relevance=lowered(localization.relevance, bool(localization.literal)),
     )
 
 

@@ -358,6 +358,8 @@ class Localization:
     of a query; near 1 where one turn is likely to be the whole answer."""
     image_share: float = 0.0
     """The same for images."""
+    literal: frozenset[int] = frozenset()
+    """Selected turns that hold every word of a query of keywords; rivals do not drive them out."""
 
     @property
     def selection(self) -> Selection:

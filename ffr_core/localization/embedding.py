@@ -84,7 +84,8 @@ class EmbeddingLocalizer:
         turns_N = np.maximum(turns_N, LITERAL * columns["literal"])
         relevance = logistic(self._relevance, relevance_values(turns_N, gate))
         rule = self._rules["whole" if whole else "turns"]
-        share = 0.0 if whole else rule["share"] * (1 - gate) ** 2
+        literal_N = columns["literal"] > 0
+        share = 0.0 if whole or literal_N.any() else rule["share"] * (1 - gate) ** 2
         chosen = above(turns_N.tolist(), rule["every"], rule["best"], share)
         pictures = image_probabilities(
             form, dialogue, dict(zip(ids, turns_N.tolist(), strict=True)), self._image_weights
@@ -98,6 +99,7 @@ class EmbeddingLocalizer:
             relevance=relevance,
             utterance_share=share,
             image_share=rule["share"],
+            literal=frozenset(ids[i] for i in chosen if literal_N[i]),
         )
 
     def turn_probabilities(

@@ -41,8 +41,13 @@ function searchValues({ query, people, from, to, pictures }) {
   return values;
 }
 
+// Whether the first day lies after the last one, so that no message can match.
+export function daysCross({ from, to }) {
+  return Boolean(from && to && from > to);
+}
+
 // The body of a search; days are those of this browser's time zone, the last one included.
-export function searchBody(state, limit = 10) {
+export function searchBody(state, limit) {
   const filters = {};
   if (state.people.length) filters.participants = state.people;
   if (state.from) filters.since = new Date(`${state.from}T00:00:00`).toISOString();

@@ -1,98 +1,48 @@
-// The page: which view the address asks for, the search, keys of the keyboard.
+// The page: which view the address asks for, the key, keys of the keyboard.
 import * as address from "./address.js";
 import * as api from "./api.js";
-import { isLit } from "./chat.js";
 import { $, el } from "./dom.js";
 import * as filters from "./filters.js";
+import * as finder from "./finder.js";
 import { plural, switchLanguage, t, translate } from "./i18n.js";
-import { keyForm, note, welcome } from "./notes.js";
+import { closedByHistory } from "./lightbox.js";
+import { keyForm, note, reason } from "./notes.js";
 import * as reader from "./reader.js";
-import { card, skeletons } from "./results.js";
 
-const answer = { asked: null, found: new Map(), order: null, done: null, error: null };
-let running = null;
+const NARROW = matchMedia("(max-width: 600px)");
 let scrolled = 0;
-
-// ---- search
-
-async function run(state) {
-  running?.abort();
-  const mine = (running = new AbortController());
-  Object.assign(answer, { asked: JSON.stringify(state), found: new Map(), order: null, done: null, error: null });
-  drawResults(state);
-  if (!state.query) return;
-  try {
-    const body = address.searchBody(state);
-    const done = await api.stream(body, (dialogue) => {
-      if (running !== mine) return;
-      answer.found.set(dialogue.dialogue_id, dialogue);
-      filters.offer(dialogue.turns.map((turn) => turn.speaker));
-      drawResults(state);
-    }, mine.signal);
-    if (running !== mine) return;
-    Object.assign(answer, { order: done.order, done });
-  } catch (error) {
-    if (error.name === "AbortError" || running !== mine) return;
-    if (error.status === 401) return askForKey(Boolean(api.key.get()));
-    answer.error = error;
-  }
-  drawResults(state);
-}
-
-function ranked() {
-  const ids = answer.order ?? [...answer.found.values()].sort((a, b) => b.score - a.score).map((d) => d.dialogue_id);
-  return ids.map((id) => answer.found.get(id)).filter(Boolean);
-}
-
-function drawResults(state) {
-  const waiting = state.query && !answer.done && !answer.error;
-  const list = ranked();
-  const focused = document.activeElement?.closest?.(".card")?.dataset.dialogue;
-  const box = $("results");
-  box.setAttribute("aria-busy", String(Boolean(waiting)));
-  const cards = new Map([...box.querySelectorAll(".card[data-dialogue]")].map((node) => [node.dataset.dialogue, node]));
-  const keep = cards.size && box.dataset.asked === answer.asked;
-  box.dataset.asked = answer.asked;
-  box.replaceChildren(...list.map((dialogue) => (keep && cards.get(dialogue.dialogue_id)) || card(dialogue, state)));
-  if (waiting && !list.length) box.replaceChildren(...skeletons());
-  if (focused) box.querySelector(`[data-dialogue="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-  document.title = state.query ? `${state.query} · ${t("brand")}` : t("brand");
-  $("status").textContent = waiting
-    ? t("searching")
-    : answer.done && list.length
-      ? plural("found", list.length, { s: (answer.done.took_ms / 1000).toFixed(2) })
-      : "";
-  drawNotice(state, list);
-}
-
-function drawNotice(state, list) {
-  const retry = el("button", { class: "quiet", type: "button", onclick: () => run(state) }, t("retry"));
-  const box = $("notice");
-  if (answer.error) box.replaceChildren(note("error", t("failed"), answer.error.message || t("offline"), retry));
-  else if (answer.done?.partial) box.replaceChildren(note("partial", null, t("partial"), retry));
-  else if (answer.done && !list.length) {
-    const more = filters.any() ? ` ${t("nothing_filters")}` : "";
-    box.replaceChildren(note("empty", t("nothing"), t("nothing_text") + more));
-  } else if (!state.query) box.replaceChildren(welcome((text) => { $("query").value = text; submit(); }));
-  else box.replaceChildren();
-}
+let counting = null;
 
 // ---- API key
 
-function askForKey(wrong) {
-  running?.abort();
+function askForKey() {
+  if ($("key")) return;
+  finder.stop();
+  finder.forget();
+  finder.clear();
   reader.close();
   $("finder").hidden = false;
-  $("results").replaceChildren();
-  $("status").textContent = "";
-  $("notice").replaceChildren(keyForm(wrong, (value) => { api.key.set(value); start(); }));
+  const use = (value) => {
+    api.key.set(value);
+    $("notice").replaceChildren();
+    start();
+  };
+  $("notice").replaceChildren(keyForm(Boolean(api.key.get()), use));
   $("key").focus();
 }
 
-async function count() {
+// The count below is a courtesy: it holds nothing up, and comes later where the service is busy.
+async function count(wait = 5000) {
+  clearTimeout(counting);
   $("forget").hidden = !api.key.get();
-  const { dialogues } = await api.stats();
-  $("counts").textContent = plural("counts", dialogues);
+  try {
+    $("counts").textContent = plural("counts", (await api.stats()).dialogues);
+  } catch (error) {
+    if (error.status === 401) askForKey();
+    else if (!error.status || error.status === 429 || error.status >= 500) {
+      counting = setTimeout(() => count(Math.min(2 * wait, 60_000)), wait);
+    }
+  }
 }
 
 // ---- views
@@ -104,46 +54,46 @@ function submit() {
   route(true);
 }
 
-async function route(again = false) {
-  const state = address.read();
-  filters.fill(state);
-  const { dialogue, turn, ...search } = state;
+function route(again = false) {
+  filters.fill(address.read());
+  return show(again);
+}
+
+async function show(again = false) {
+  const { dialogue, turn, ...search } = address.read();
   if (dialogue !== null) {
-    if (!reader.isOpen()) scrolled = document.scrollingElement.scrollTop;
+    if (!reader.isOpen() && $("results").childElementCount) scrolled = document.scrollingElement.scrollTop;
     $("finder").hidden = true;
     try {
-      await reader.open(dialogue, turn, search, known(dialogue, search));
+      await reader.open(dialogue, turn, search, finder.known(dialogue, search));
     } catch (error) {
-      if (error.name !== "AbortError") failed(error);
+      if (error.name !== "AbortError") failed(error, dialogue, search);
     }
     return;
   }
   const came = reader.isOpen();
-  const from = came ? document.querySelector("#reader").dataset.from : null;
+  const from = came ? $("reader").dataset.from : null;
   reader.close();
   $("finder").hidden = false;
-  if (again || answer.asked !== JSON.stringify(search)) await run(search);
+  if (again || !finder.holds(search)) await finder.run(search);
   else {
-    drawResults(search);
+    finder.draw(search);
     window.scrollTo({ top: scrolled, behavior: "instant" });
     if (from) document.querySelector(`.card[data-dialogue="${CSS.escape(from)}"]`)?.focus({ preventScroll: true });
   }
 }
 
-// Matched turns of a dialogue, when the answer on screen is the one the address asks for.
-function known(id, search) {
-  const found = answer.found.get(id);
-  if (!found || answer.asked !== JSON.stringify(search)) return null;
-  return new Map(found.turns.filter(isLit).map((turn) => [turn.turn_id, turn]));
-}
-
-function failed(error) {
-  if (error.status === 401) return askForKey(Boolean(api.key.get()));
+// A dialogue that does not open: the way on and the way back.
+function failed(error, dialogue, search) {
+  if (error.status === 401) return askForKey();
+  const gone = error.status === 404;
+  if (gone) finder.drop(dialogue);
   reader.close();
+  finder.clear();
   $("finder").hidden = false;
-  $("results").replaceChildren();
-  const title = error.status === 404 ? t("gone") : t("failed");
-  $("notice").replaceChildren(note("error", title, error.message || t("offline")));
+  const retry = el("button", { class: "quiet", type: "button", onclick: () => route() }, t("retry"));
+  const back = el("a", { class: "quiet leave", href: address.searchAddress(search) }, t(search.query ? "back" : "back_home"));
+  $("notice").replaceChildren(note("error", t(gone ? "gone" : "not_open"), reason(error, { id: dialogue }), retry, back));
 }
 
 function visit(href, from) {
@@ -177,7 +127,9 @@ document.addEventListener("keydown", (event) => {
     leave();
     setTimeout(() => $("query").select(), reader.isOpen() ? 60 : 0);
   } else if (event.key === "Escape") {
-    if (reader.isOpen()) leave();
+    // The browser would empty the query while its results stay.
+    if (event.target.id === "query") event.preventDefault();
+    if (address.read().dialogue !== null && !typing) leave();
     else event.target.blur();
   } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && !reader.isOpen()) {
     if (typing && event.target.id !== "query") return;
@@ -193,15 +145,21 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href^='/']");
   if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
   event.preventDefault();
-  if (link.id === "back") leave();
+  if (link.matches("#back, .leave")) leave();
   else visit(link.getAttribute("href"), link.dataset.open);
 });
 
-window.addEventListener("popstate", () => route());
+window.addEventListener("popstate", () => {
+  if (closedByHistory()) return;
+  // Forward, to a picture that is closed: there is nothing to see.
+  if (history.state?.picture) history.back();
+  else route();
+});
 
 $("forget").addEventListener("click", () => {
   api.key.forget();
-  Object.assign(answer, { asked: null, found: new Map(), order: null, done: null });
+  $("counts").textContent = "";
+  finder.forget();
   start();
 });
 
@@ -209,28 +167,46 @@ $("language").addEventListener("click", () => {
   switchLanguage();
   speak();
   $("results").replaceChildren();
-  count().catch(() => {});
+  count();
   route();
 });
 
 function speak() {
   translate();
+  placeholder();
   $("language").textContent = t("switch_language");
   $("language").lang = t("switch_language") === "English" ? "en" : "zh";
   filters.redraw();
 }
 
-async function start() {
-  speak();
-  filters.fill(address.read());
-  try {
-    await count();
-  } catch (error) {
-    return failed(error);
-  }
-  await route(true);
+function placeholder() {
+  $("query").placeholder = t(NARROW.matches ? "placeholder_short" : "placeholder");
 }
 
+NARROW.addEventListener("change", placeholder);
+
+async function start() {
+  speak();
+  const state = address.read();
+  filters.fill(state);
+  const counted = count();
+  // Without a search or a dialogue the count alone tells that a key is needed: no welcome flashes.
+  if (!state.query && state.dialogue === null) await Promise.race([counted, new Promise((go) => setTimeout(go, 400))]);
+  if (!$("key")) await show();
+}
+
+finder.start({
+  keyNeeded: askForKey,
+  ask: (text) => {
+    $("query").value = text;
+    submit();
+  },
+  swapDays: () => {
+    const { from, to, ...rest } = filters.values();
+    filters.fill({ ...rest, from: to, to: from });
+    submit();
+  },
+});
 filters.start(submit);
 history.scrollRestoration = "manual";
 start();

@@ -1,4 +1,5 @@
 // The search form: query, people, days, pictures.
+import { daysCross } from "./address.js";
 import { $, el, icon, ICONS } from "./dom.js";
 import { t } from "./i18n.js";
 
@@ -38,7 +39,7 @@ export function offer(names) {
 }
 
 function draw() {
-  for (const chip of $("people").querySelectorAll(".chip")) chip.remove();
+  for (const chip of $("people").querySelectorAll(".chip, .or")) chip.remove();
   const chips = people.map((name) =>
     el(
       "span",
@@ -47,8 +48,10 @@ function draw() {
       el("button", { type: "button", "aria-label": t("remove_person", { name }), data: { person: name } }, icon(ICONS.close)),
     ),
   );
-  $("people").prepend(...chips);
+  $("people").prepend(...chips.flatMap((chip, i) => (i ? [el("span", { class: "or" }, t("or")), chip] : [chip])));
   $("clear").hidden = !any();
+  const crossed = daysCross(values());
+  for (const id of ["from", "to"]) $(id).setAttribute("aria-invalid", String(crossed));
 }
 
 export function redraw() {
@@ -73,7 +76,7 @@ export function start(changed) {
   });
   $("person").addEventListener("keydown", (event) => {
     if (event.isComposing) return;
-    if (event.key === "Enter" || event.key === ",") {
+    if (event.key === "Enter") {
       event.preventDefault();
       if (addPerson()) changed();
     } else if (event.key === "Backspace" && !$("person").value && people.length) {
@@ -82,7 +85,9 @@ export function start(changed) {
       changed();
     }
   });
-  $("person").addEventListener("input", () => {
+  // A name typed in full may be the beginning of a longer one: only the list adds it by itself.
+  $("person").addEventListener("input", (event) => {
+    if (["insertText", "insertCompositionText", "deleteContentBackward"].includes(event.inputType)) return;
     if (known.has($("person").value) && addPerson()) changed();
   });
   $("people").addEventListener("click", (event) => {

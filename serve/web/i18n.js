@@ -24,6 +24,11 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
 }
 
+// A text that may not be there: null then.
+export function maybe(key, values = {}) {
+  return Object.hasOwn(TEXTS[language], key) ? t(key, values) : null;
+}
+
 export function plural(key, n, values = {}) {
   const form = new Intl.PluralRules(language).select(n) === "one" ? "one" : "other";
   return t(`${key}_${form}`, { n: n.toLocaleString(locale()), ...values });

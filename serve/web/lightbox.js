@@ -1,6 +1,8 @@
-// A picture in full size; Esc and a click anywhere close it.
+// A picture in full size; Esc, a click anywhere and the browser's Back close it.
 import { $, el, icon, ICONS } from "./dom.js";
 import { t } from "./i18n.js";
+
+let open = false;
 
 export function enlarge(url, label) {
   const box = $("lightbox");
@@ -10,6 +12,19 @@ export function enlarge(url, label) {
     close,
   );
   box.onclick = () => box.close();
+  box.onclose = () => {
+    if (history.state?.picture) history.back();
+  };
+  history.pushState({ ...history.state, picture: true }, "");
+  open = true;
   box.showModal();
   close.focus();
+}
+
+// Whether a step in the history only closed the picture, so that the view behind it stays.
+export function closedByHistory() {
+  if (!open) return false;
+  open = false;
+  $("lightbox").close();
+  return true;
 }

@@ -1,14 +1,19 @@
 // What stands in place of an answer: welcome, nothing found, errors, the question for a key.
 import { el } from "./dom.js";
-import { t } from "./i18n.js";
+import { maybe, t } from "./i18n.js";
 
-export function note(kind, title, text, action = null) {
+// Why a request failed, in the reader's language; the server's own words where it says something new.
+export function reason(error, values = {}) {
+  return maybe(`error_${error.code}`, values) ?? (error.message || t("error_offline"));
+}
+
+export function note(kind, title, text, ...actions) {
   return el(
     "div",
     { class: `note ${kind}`, role: kind === "error" ? "alert" : "status" },
     title ? el("h2", {}, title) : null,
     el("p", {}, text),
-    action,
+    ...actions,
   );
 }
 

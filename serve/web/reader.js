@@ -1,9 +1,11 @@
 // One whole dialogue: pages in both directions, matches lit, the place in the address.
 import * as api from "./api.js";
 import { dialogueAddress, searchAddress } from "./address.js";
-import { avatar, bubble, isLit, when } from "./chat.js";
+import { avatar, bubble, follows, isLit, join, when } from "./chat.js";
 import { $, el, icon, ICONS, toast } from "./dom.js";
 import { plural, t } from "./i18n.js";
+import { reason } from "./notes.js";
+import { bring, follow, settle } from "./place.js";
 
 const PAGE = 40;
 let view = null;
@@ -23,7 +25,7 @@ export async function open(id, turn, state, lit) {
   mine.total = first.num_turns;
   draw(first);
   show(first, "after");
-  goTo(Math.min(turn, mine.total - 1));
+  goTo(Math.min(turn, mine.end - 1));
   if (!lit && state.query) light(mine);
 }
 
@@ -48,7 +50,8 @@ async function light(mine) {
     const turn = mine.lit.get(Number(node.dataset.turn));
     if (turn) node.replaceWith(make(turn, mine.turns.get(turn.turn_id - 1)));
   }
-  mark(mine.at);
+  outline(mine.outlined);
+  counter();
 }
 
 function draw(first) {
@@ -67,7 +70,7 @@ function draw(first) {
   );
   mine.above = el("div", { class: "edge" });
   mine.below = el("div", { class: "edge" });
-  const faces = first.participants.slice(0, 5).map(avatar);
+  const faces = first.participants.map((name) => avatar(name, mine.id)).slice(0, 5);
   $("reader").replaceChildren(
     el(
       "header",
@@ -94,10 +97,33 @@ function draw(first) {
     },
     { rootMargin: "400px 0px" },
   );
+  mine.rest = follow(mine.thread, arrive, mine.abort.signal);
 }
 
 function make(turn, previous) {
-  return bubble(view.lit.get(turn.turn_id) ?? turn, previous, `turn-${turn.turn_id}`);
+  const mine = view;
+  const here = turn.turn_id;
+  const link = {
+    href: dialogueAddress(mine.id, here, mine.state),
+    follow: (event) => {
+      if (event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+      event.preventDefault();
+      outline(here);
+      arrive(here);
+      mine.rest();
+    },
+  };
+  return bubble(mine.lit.get(here) ?? turn, previous, mine.id, { id: `turn-${here}`, link });
+}
+
+// The day of a turn, where it is another one than that of the turns before it.
+function newDay(turn) {
+  const dayOf = (id) => when(view.turns.get(id)?.timestamp, "day");
+  const day = dayOf(turn.turn_id);
+  if (!day) return null;
+  let before = turn.turn_id - 1;
+  while (view.turns.has(before) && !dayOf(before)) before -= 1;
+  return day === dayOf(before) ? null : day;
 }
 
 function show(page, side) {
@@ -105,18 +131,26 @@ function show(page, side) {
   for (const turn of page.turns) mine.turns.set(turn.turn_id, turn);
   const nodes = [];
   for (const turn of page.turns) {
-    const previous = mine.turns.get(turn.turn_id - 1);
-    const day = when(turn.timestamp, "day");
-    if (day && day !== when(previous?.timestamp, "day")) {
-      nodes.push(el("p", { class: "day" }, el("span", {}, day)));
-    }
-    nodes.push(make(turn, previous));
+    const day = newDay(turn);
+    if (day) nodes.push(el("p", { class: "day" }, el("span", {}, day)));
+    nodes.push(make(turn, mine.turns.get(turn.turn_id - 1)));
   }
-  if (side === "before") mine.thread.prepend(...nodes);
-  else mine.thread.append(...nodes);
+  if (side === "before") {
+    mine.thread.prepend(...nodes);
+    sew(mine.turns.get(page.start + page.turns.length));
+  } else mine.thread.append(...nodes);
   mine.start = mine.turns.size === page.turns.length ? page.start : Math.min(mine.start, page.start);
   mine.end = Math.max(mine.end, page.start + page.turns.length);
   edges();
+}
+
+// The page above may hold the day and the name that stood over what came first until now.
+function sew(turn) {
+  if (!turn) return;
+  const node = document.getElementById(`turn-${turn.turn_id}`);
+  const label = node.previousElementSibling;
+  if (label?.matches(".day") && !newDay(turn)) label.remove();
+  if (follows(turn, view.turns.get(turn.turn_id - 1))) join(node);
 }
 
 function edges() {
@@ -150,7 +184,7 @@ async function load(side) {
     if (side === "before") grow(mine, page);
     else show(page, side);
   } catch (error) {
-    if (error.name !== "AbortError") toast(error.message || t("offline"));
+    if (error.name !== "AbortError") toast(reason(error));
   } finally {
     mine.busy = false;
   }
@@ -166,32 +200,30 @@ function grow(mine, page) {
   requestAnimationFrame(() => mine.thread.classList.remove("growing"));
 }
 
-function mark(turn) {
+function outline(turn) {
   for (const node of view.thread.querySelectorAll(".target")) node.classList.remove("target");
   const node = document.getElementById(`turn-${turn}`);
   node?.classList.add("target");
-  view.at = turn;
-  counter();
+  view.outlined = turn;
   return node;
 }
 
-function goTo(turn) {
-  const node = mark(turn);
-  node?.scrollIntoView({ block: "center", behavior: "instant" });
-  settle(view, node);
-  view.thread.parentElement.querySelector("h1").focus({ preventScroll: true });
+// The turn being read: matches are counted from it, the address and a copied link lead to it.
+function arrive(turn) {
+  view.at = turn;
+  counter();
+  history.replaceState(history.state, "", dialogueAddress(view.id, turn, view.state));
 }
 
-// Pictures that arrive move what stands below them: stay at the place until the reader scrolls.
-function settle(mine, node) {
-  const end = new AbortController();
-  const stop = () => end.abort();
-  for (const name of ["wheel", "touchmove", "keydown", "pointerdown"]) {
-    window.addEventListener(name, stop, { signal: end.signal, passive: true });
+function goTo(turn) {
+  const node = outline(turn);
+  view.at = turn;
+  counter();
+  if (node) {
+    bring(node);
+    settle(view.thread, node);
   }
-  setTimeout(stop, 3000);
-  const again = () => mine === view && node?.isConnected && node.scrollIntoView({ block: "center", behavior: "instant" });
-  mine.thread.addEventListener("load", again, { capture: true, signal: end.signal });
+  view.thread.parentElement.querySelector("h1").focus({ preventScroll: true });
 }
 
 function matches() {
@@ -217,8 +249,10 @@ async function jump(step) {
     if (mine.busy) await new Promise((done) => setTimeout(done, 50));
   }
   if (view !== mine) return;
-  mark(next)?.scrollIntoView({ block: "center", behavior: "auto" });
-  history.replaceState(history.state, "", dialogueAddress(mine.id, next, mine.state));
+  const node = outline(next);
+  if (node) bring(node);
+  arrive(next);
+  mine.rest();
 }
 
 async function copy() {

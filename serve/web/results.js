@@ -52,7 +52,7 @@ export function card(dialogue, state) {
     el(
       "header",
       {},
-      el("div", {}, el("h2", { dir: "auto" }, title), people(dialogue)),
+      el("div", {}, el("h2", { dir: "auto", title }, title), people(dialogue)),
       meter(dialogue.score, t("score")),
     ),
     body,
@@ -66,7 +66,7 @@ function people(dialogue) {
   return el(
     "p",
     { class: "about" },
-    el("span", { class: "faces" }, ...names.slice(0, 4).map(avatar)),
+    el("span", { class: "faces" }, ...names.slice(0, 4).map((name) => avatar(name, dialogue.dialogue_id))),
     el("span", { dir: "auto" }, names.slice(0, 3).join(", ") + (names.length > 3 ? " …" : "")),
     first ? el("span", {}, when(first.timestamp, "day")) : null,
   );
@@ -79,7 +79,7 @@ function gap(before, after) {
 function passage(dialogue, turns, state) {
   const lit = turns.filter((turn) => confidenceOf(turn) > 0);
   const [a, b] = [lit[0] ?? turns[0], lit.at(-1) ?? turns.at(-1)].map((turn) => turn.turn_id + 1);
-  const bubbles = turns.map((turn, i) => bubble(turn, turns[i - 1]));
+  const bubbles = turns.map((turn, i) => bubble(turn, turns[i - 1], dialogue.dialogue_id, { cut: true }));
   const target = matchedTurn(turns);
   const link = el(
     "a",

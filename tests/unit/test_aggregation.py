@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffr_core.aggregation import aggregate_dialogue, merge_spans, rank_answers, weigh
+from ffr_core.aggregation import (
+    LITERAL_FLOOR,
+    aggregate_dialogue,
+    merge_spans,
+    rank_answers,
+    weigh,
+)
 from ffr_core.pipeline import aggregate
 from ffr_core.types import Candidate, Dialogue, Fragment, Image, Localization, Turn
 
@@ -88,6 +94,19 @@ def test_elements_that_are_unlikely_beside_a_better_candidate_are_dropped():
     assert behind.images == pytest.approx({1: 1.5 / (1.5 + math.e)})
     all_kept = weigh(candidate, localization, 2.0, 1.0, 0.0)
     assert set(all_kept.utterances) == set(all_kept.images) == {0, 1}
+
+
+def test_turns_that_hold_the_very_words_stay_behind_their_rivals():
+    candidate = Candidate(
+        dialogue_id="d", fragment=Fragment(fragment_id=0, turn_ids=(0, 1)), score=1.0, payload="p"
+    )
+    found = Localization(
+        utterances={0: 0.5, 1: 0.5}, images={}, relevance=0.6, literal=frozenset({0})
+    )
+    near, far = (weigh(candidate, found, best, 1.0, 0.15) for best in (2.0, 30.0))
+    assert set(near.utterances) == {0, 1} and set(far.utterances) == {0}
+    assert near.relevance > far.relevance == pytest.approx(LITERAL_FLOOR)
+    assert far.utterances[0] == pytest.approx(LITERAL_FLOOR)
 
 
 def test_elements_far_behind_the_best_of_their_kind_are_dropped_in_a_dialogue():

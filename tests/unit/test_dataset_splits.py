@@ -202,7 +202,7 @@ def test_no_pair_just_above_the_threshold_is_overlooked(threshold):
 
 def test_a_threshold_that_finds_everything_is_refused():
     assert bands_for(0.7) == (50, 3) and bands_for(0.4) == (119, 2)
-    with pytest.raises(ConfigError, match="use 0.4 or more"):
+    with pytest.raises(ConfigError, match="is too low"):
         bands_for(0.3)
     with pytest.raises(ConfigError, match="duplicate_threshold"):
         SplitRules(duplicate_threshold=0.3)
