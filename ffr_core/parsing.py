@@ -79,7 +79,7 @@ def parse_clusters(text: str, num_turns: int) -> ParsedClusters:
     """
     try:
         raw = json.loads(text.strip())
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # also of a number with thousands of digits
         raw = None
     if not _is_clusters(raw):
         return ParsedClusters(

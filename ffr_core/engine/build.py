@@ -33,6 +33,13 @@ def shared_engine(config: EngineConfig, images: ImageReader) -> Engine:
         return _ENGINES[key]
 
 
+def forget_shared_engine(engine: Engine) -> None:
+    """Leave a closed engine out of those that `shared_engine` hands out."""
+    with _LOCK:
+        for key in [key for key, known in _ENGINES.items() if known is engine]:
+            del _ENGINES[key]
+
+
 def close_shared_engines() -> None:
     """End all engines of `shared_engine`; the next call starts a new one."""
     atexit.unregister(close_shared_engines)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from ffr_core.engine.build import build_engine, shared_engine
+from ffr_core.engine.build import build_engine, forget_shared_engine, shared_engine
 from ffr_core.engine.config import EngineConfig
 from ffr_core.generation import Completion, GenerationRequest
 from ffr_core.images import ImageReader
@@ -95,6 +95,7 @@ class LazyEngine:
         with self._lock:
             if self._engine is not None:
                 self._engine.close()
+                forget_shared_engine(self._engine)
                 self._engine = None
 
     def _running(self) -> Engine:

@@ -52,7 +52,7 @@ def load_processor(path: str | Path) -> Any:
 
 
 def model_fingerprint(path: str | Path) -> str:
-    """Hash of what a model folder holds: configs in full, weights by size and both ends.
+    """Hash of what a model folder holds: configs in full, weights by size, both ends and samples.
 
     A hub id that is no folder is its own fingerprint.
     """
@@ -64,15 +64,21 @@ def model_fingerprint(path: str | Path) -> str:
         if file.suffix in (".json", ".jinja", ".txt"):
             content = file.read_bytes()
         elif file.suffix in (".safetensors", ".bin"):
-            content = _both_ends(file)
+            content = _samples(file)
         else:
             continue
         digest.update(f"{file.name}:{file.stat().st_size}:".encode() + content)
     return digest.hexdigest()[:16]
 
 
-def _both_ends(file: Path, size: int = 1 << 20) -> bytes:
+def _samples(file: Path, end: int = 1 << 20, count: int = 64, size: int = 1 << 16) -> bytes:
+    """Both ends and `count` evenly spaced blocks between them, so that every layer is met."""
+    total = file.stat().st_size
+    blocks = [(0, end), (max(0, total - end), end)]
+    blocks += [((total - size) * (i + 1) // (count + 1), size) for i in range(count)]
     with file.open("rb") as stream:
-        start = stream.read(size)
-        stream.seek(max(0, file.stat().st_size - size))
-        return start + stream.read(size)
+        found = []
+        for start, length in blocks if total > 2 * end else [(0, total)]:
+            stream.seek(start)
+            found.append(stream.read(length))
+    return b"".join(found)

@@ -12,6 +12,7 @@ import base64
 import io
 import os
 import re
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -76,8 +77,8 @@ class AsyncOpenAiEngine:
 
     @property
     def fingerprint(self) -> str:
-        """Endpoint, model and picture size; what the server changes behind them is not seen."""
-        return f"openai:{self._url}:{self._model}:{self._max_side}"
+        """Endpoint, model and pictures; what the server changes behind them is not seen."""
+        return f"openai:{self._url}:{self._model}:{self._max_side}:{self._max_images}"
 
     async def generate(self, request: GenerationRequest) -> Completion:
         """Answer one request."""
@@ -203,7 +204,10 @@ class AsyncOpenAiEngine:
 
 
 class OpenAiEngine:
-    """`Engine` over an OpenAI-compatible endpoint; options as of `AsyncOpenAiEngine`."""
+    """`Engine` over an OpenAI-compatible endpoint, with an event loop of its own in a thread.
+
+    Several threads may call it. Options as of `AsyncOpenAiEngine`.
+    """
 
     def __init__(
         self, url: str, model: str, images: Callable[[str], PIL.Image.Image], **options: Any
@@ -211,6 +215,8 @@ class OpenAiEngine:
         """Remember the endpoint; nothing is sent."""
         self._engine = AsyncOpenAiEngine(url, model, images, **options)
         self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
 
     @property
     def fingerprint(self) -> str:
@@ -236,10 +242,12 @@ class OpenAiEngine:
     def close(self) -> None:
         """Close the connections."""
         self._run(self._engine.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
         self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._loop.run_until_complete(work)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
 def read_answer(request: GenerationRequest, answer: Any) -> Completion:

@@ -105,7 +105,7 @@ def test_clusters_are_repaired_and_counted():
 
 
 def test_text_that_is_no_clusters_gives_one_fragment():
-    for text in ("sorry", '[["a"]]', "[[true]]", "{}", "[" * 5000):
+    for text in ("sorry", '[["a"]]', "[[true]]", "{}", "[" * 5000, "[[" + "1" * 5000 + "]]"):
         parsed = parsing.parse_clusters(text, 3)
         assert (parsed.well_formed, parsed.clusters) == (False, ((0, 1, 2),))
 

@@ -4,6 +4,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -151,6 +152,14 @@ def test_refusals_are_not_retried(endpoint: Endpoint) -> None:
     client.close()
     assert not bad.unanswered
     assert "refused" in str(bad.error) and good.text == "ok" and len(endpoint.seen) == 2
+
+
+def test_several_threads_may_ask(endpoint: Endpoint) -> None:
+    client = engine(endpoint)
+    with ThreadPoolExecutor(4) as pool:
+        answers = [*pool.map(lambda n: client.generate([ask(f"hi {n}")])[0].text, range(12))]
+    client.close()
+    assert answers == ["ok"] * 12
 
 
 def test_a_dead_endpoint_is_an_error_of_the_request(endpoint: Endpoint) -> None:

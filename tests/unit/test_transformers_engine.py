@@ -322,6 +322,17 @@ def test_markers_and_numbers_of_the_tiny_tokenizer(encoder: PromptEncoder) -> No
     assert texts[13] == "<|utt_ids_start|>" and len(texts) == len(encoder.tokenizer)
 
 
+def test_fingerprint_sees_the_middle_of_large_weights(tmp_path: Path) -> None:
+    found = set()
+    for place in (None, 4_000_000):
+        data = bytearray(8_000_000)
+        if place is not None:
+            data[place : place + 200_000] = b"x" * 200_000
+        (tmp_path / "model.safetensors").write_bytes(data)
+        found.add(model_fingerprint(tmp_path))
+    assert len(found) == 2
+
+
 def test_fingerprint_follows_the_weights(folder: Path, tmp_path: Path) -> None:
     write_random_model(tmp_path / "other", seed=1)
     assert model_fingerprint(folder) != model_fingerprint(tmp_path / "other")
