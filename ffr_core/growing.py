@@ -42,7 +42,10 @@ def has_grown(old: Dialogue, new: Dialogue) -> bool:
     """Whether `new` is `old` with turns added at its end; text that OCR read does not count."""
     if len(new.turns) <= len(old.turns):
         return False
-    before = replace(new, turns=new.turns[: len(old.turns)], fragments=None, queries=None)
+    turns = new.turns[: len(old.turns)]
+    if any(turn.reply_to is not None and turn.reply_to >= len(turns) for turn in turns):
+        return False
+    before = replace(new, turns=turns, fragments=None, queries=None)
     return content_hash(before) == content_hash(old)
 
 
@@ -69,11 +72,12 @@ def grow(
     start = max(0, count - context)
     settled = start + context // 2 if start else 0
     tail = local_view(whole, Fragment(fragment_id=0, turn_ids=tuple(range(start, len(new.turns)))))
-    memo = _remembering(builder, old, stored)
+    _remembering(builder, old, stored)
     [parts] = builder.segmenter.segment([tail.dialogue])
     before = [[i for i in each.fragment.turn_ids if i < settled] for each in stored]
     after = [[tail.turn_ids[i] for i in part.turn_ids] for part in parts]
     clusters = stitch([(range(settled), before), (range(start, len(new.turns)), after)])
+    memo = _remembering(builder, old, stored)  # again: a slow segmenter outlives the memory
     [built] = replace(builder, encoder=memo).embed([(whole, fragments_from_clusters(clusters))])
     return built
 
@@ -98,7 +102,7 @@ def _read_tail(builder: Builder, new: Dialogue, count: int) -> list[Turn]:
         replace(
             turn,
             images=tuple(
-                replace(image, text=seen.text)
+                replace(image, text=seen.text, ocr=seen.ocr)
                 for image, seen in zip(turn.images, seen_turn.images, strict=True)
             ),
         )

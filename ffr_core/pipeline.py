@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -235,24 +236,28 @@ class System:
         filters: Filters | None = None,
         num_candidates: int | None = None,
     ) -> list[DialogueAnswer]:
-        """Steps 3 to 5: recall, localize each candidate, merge per dialogue, best first."""
+        """Steps 3 to 5: recall, localize each candidate, merge per dialogue, best first.
+
+        Candidates whose dialogue was deleted or replaced after the recall are left out, with a line
+        in the log; the service calls such an answer partial.
+        """
         query = check_query(query)
         filters = filters or Filters()
         query_vector_D = self.builder.encoder.encode_queries([query])[0]
-        candidates = self.index.search(
+        recalled = self.index.search(
             tenant,
             query_vector_D,
             query,
             filters,
             num_candidates or self.num_candidates,
         )
-        dialogues = {c.dialogue_id: self.payloads.get(tenant, c.payload) for c in candidates}
+        candidates, dialogues = self._readable(tenant, recalled)
         parts = [
             (query, dialogues[c.dialogue_id], c.fragment.turn_ids, c.passages) for c in candidates
         ]
         read = localize_all(self.localizer, parts)
         weighed = [
-            (c, self._weighed(c, localization, candidates[0].score))
+            (c, self._weighed(c, localization, recalled[0].score))
             for c, localization in zip(candidates, read, strict=True)
         ]
         found = [
@@ -260,6 +265,27 @@ class System:
             for c, localization in weighed
         ]
         return aggregate(found, dialogues, self.min_relevance)
+
+    def _readable(
+        self, tenant: str, recalled: Sequence[Candidate]
+    ) -> tuple[list[Candidate], dict[str, Dialogue]]:
+        """The candidates whose dialogue is there, one content of each, and the dialogues."""
+        contents: dict[str, str] = {}
+        dialogues: dict[str, Dialogue] = {}
+        for candidate in recalled:
+            name = candidate.dialogue_id
+            if name not in contents:
+                with suppress(NotFoundError):
+                    dialogues[name] = self.payloads.get(tenant, candidate.payload)
+                    contents[name] = candidate.payload
+        candidates = [c for c in recalled if contents.get(c.dialogue_id) == c.payload]
+        if len(candidates) < len(recalled):
+            logger.warning(
+                "%d of %d candidates are left out: their dialogue is gone or was replaced",
+                len(recalled) - len(candidates),
+                len(recalled),
+            )
+        return candidates, dialogues
 
     def _weighed(self, candidate: Candidate, found: Localization, best: float) -> Localization:
         return weigh(candidate, found, best, self.recall_weight, self.min_confidence)

@@ -63,15 +63,10 @@ class LocalStorage:
         """Create or replace: written beside, flushed to disk, then renamed."""
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
         try:
-            with beside.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+            _write_beside(path, data)
+        except FileNotFoundError:  # `sweep` of another process took the file
+            _write_beside(path, data)
         _flush_folder(path.parent)
 
     def exists(self, key: str) -> bool:
@@ -100,6 +95,11 @@ class LocalStorage:
             if not name.startswith(_TEMPORARY)
         )
         yield from sorted(key for key in keys if key.startswith(prefix))
+
+    def sweep(self, folder: str) -> None:
+        """Remove what writes that were killed left in a folder; one in progress starts again."""
+        for left in self._path(folder).glob(f"{_TEMPORARY}*"):
+            left.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         check_key(key)
@@ -270,6 +270,18 @@ def check_key(key: str) -> None:
 
 def _not_found(key: str, where: str) -> NotFoundError:
     return NotFoundError(f"there is no {key!r} in {where}; check the name and the folder or bucket")
+
+
+def _write_beside(path: Path, data: bytes) -> None:
+    beside = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

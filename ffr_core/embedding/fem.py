@@ -9,6 +9,7 @@ Shapes: B batch, L tokens, D embedding.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -54,7 +55,11 @@ class FemInputs:
         return self._encoder.expand(self.render_query(text))
 
     def passage(self, passage: Passage) -> EncodedPrompt:
-        """Inputs of a passage: its pictures, then its text; the end of a long text is cut."""
+        """Inputs of a passage: its pictures, then its text.
+
+        What is too long loses its last pictures until the text has a quarter of the tokens, or all
+        that it needs; then the end of the text is cut. Pictures left out are counted.
+        """
         return self._encoder.expand(self.render_passage(passage))
 
     def render_query(self, text: str) -> RenderedPrompt:
@@ -67,14 +72,32 @@ class FemInputs:
 
     def _render(self, instruction: str, text: str, images: tuple[Image, ...]) -> RenderedPrompt:
         tokenizer, limit = self._encoder.tokenizer, self._template.max_tokens
-        # Cut long texts before the tokenizer sees them.
-        prompt = self._prompt(instruction, text[: limit * 24], images)
+        text, shown = text[: limit * 24], images  # cut before the tokenizer sees it
+        prompt = self._prompt(instruction, text, images)
+        if prompt.images and self._encoder.num_tokens(prompt) >= limit:
+            shown = self._fitting(instruction, text, prompt.images)
+            self._encoder.counts["images_left_out"] += len(prompt.images) - len(shown)
+            prompt = self._prompt(instruction, text, shown)
         while (size := self._encoder.num_tokens(prompt)) >= limit and text:
-            ids = tokenizer(text[: limit * 24], add_special_tokens=False)["input_ids"]
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             kept = len(ids) - (size + 1 - limit)
             text = tokenizer.decode(ids[: max(0, min(kept, len(ids) - 1))])
-            prompt = self._prompt(instruction, text, images)
-        return replace(prompt, input_ids=[*prompt.input_ids, self._pool_id])
+            prompt = self._prompt(instruction, text, shown)
+        return replace(
+            prompt,
+            input_ids=[*prompt.input_ids, self._pool_id],
+            images_left_out=len(images) - len(prompt.images),
+        )
+
+    def _fitting(self, instruction: str, text: str, images: tuple[Image, ...]) -> tuple[Image, ...]:
+        tokenizer, limit = self._encoder.tokenizer, self._template.max_tokens
+        needed = len(tokenizer(escape(text), add_special_tokens=False)["input_ids"])
+        room = limit - min(needed, limit // 4)
+
+        def size(count: int) -> int:
+            return self._encoder.num_tokens(self._prompt(instruction, "", images[:count]))
+
+        return images[: bisect_left(range(1, len(images) + 1), room, key=size)]
 
     def _prompt(self, instruction: str, text: str, images: tuple[Image, ...]) -> RenderedPrompt:
         return self._encoder.render(

@@ -13,6 +13,7 @@ from ffr_core.index.keys import dialogue_key, tenant_key
 from ffr_core.protocols import Storage
 from ffr_core.recent import Recent
 from ffr_core.records import content_hash, dialogue_from_record, record_from_dialogue
+from ffr_core.storage import LocalStorage
 from ffr_core.types import Dialogue
 
 PAYLOADS = "payloads/"
@@ -62,6 +63,7 @@ class PayloadStore:
             record["indexed_at"] = first.isoformat()
         data = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
         self._storage.write(_key(tenant, name), zstandard.ZstdCompressor().compress(data))
+        self._forget(tenant, name)  # what OCR read may differ under the same name
         return name
 
     def indexed_at(self, tenant: str, name: str) -> datetime | None:
@@ -101,20 +103,22 @@ class PayloadStore:
 
     def keep_only(self, tenant: str, name: str) -> None:
         """Remove every other content of the same dialogue, also what a crash left behind."""
-        key = _key(tenant, name)
-        for other in self._storage.list(key.rpartition("/")[0] + "/"):
-            if other != key:
-                self._remove(tenant, other)
+        kept = _key(tenant, name)
+        self._remove(tenant, kept.rpartition("/")[0], kept)
 
     def delete(self, tenant: str, dialogue_id: str) -> None:
-        """Remove every content of a dialogue."""
-        folder = _folder(tenant_key(tenant), dialogue_key(tenant, dialogue_id))
-        for key in self._storage.list(f"{folder}/"):
-            self._remove(tenant, key)
+        """Remove every content of a dialogue, also what a killed write left."""
+        self._remove(tenant, _folder(tenant_key(tenant), dialogue_key(tenant, dialogue_id)))
 
-    def _remove(self, tenant: str, key: str) -> None:
-        self._storage.delete(key)
-        name = "/".join(key.removesuffix(".json.zst").split("/")[-2:])
+    def _remove(self, tenant: str, folder: str, kept: str | None = None) -> None:
+        for key in self._storage.list(f"{folder}/"):
+            if key != kept:
+                self._storage.delete(key)
+                self._forget(tenant, "/".join(key.removesuffix(".json.zst").split("/")[-2:]))
+        if isinstance(self._storage, LocalStorage):
+            self._storage.sweep(folder)
+
+    def _forget(self, tenant: str, name: str) -> None:
         self._cache.drop(lambda key, _: key == (tenant, name))
 
 

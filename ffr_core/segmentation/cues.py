@@ -32,11 +32,17 @@ MARKERS = {
     r"|谢谢|感谢|再见|拜拜|晚安",
     "backward": r"^\W*(yes|yeah|yep|no|nope|right|okay|ok|mm|uh-huh|sure|exactly|true|cool|wow"
     r"|great|that|it|he|she|they|me too|i agree|lol|haha)\b|^\W*(对|是|嗯|没错|行|好的|哈哈)",
-    "asks_you": r"\b(do|did|are|have|can|would|were|what|where|how|any|which)\b[^.!]*\byou(r|rs)?\b"
-    r"[^.!]*\?|[你您][^。！]*[?？吗呢]",
+    "asks_you": r"(?:^|[.!])"
+    r"(?>[^.!]*?\b(do|did|are|have|can|would|were|what|where|how|any|which)\b)"
+    r"(?>[^.!]*?\byou(r|rs)?\b)[^.!]*\?"
+    r"|(?:^|[。！])(?>[^。！]*?[你您])[^。！]*[?？吗呢]",
     "about_me": r"^\W*(i|i'm|my|we|our)\b|^\W*(我|咱)",
 }
-"""Marker -> pattern. `backward`: the turn opens by taking up what was said before."""
+"""Marker -> pattern. `backward`: the turn opens by taking up what was said before.
+
+`asks_you` starts at the start of a sentence and takes the first of each word for good, so that a
+long sentence is read once a word, not once for each pair of places.
+"""
 
 _MARKERS = tuple(re.compile(pattern, re.IGNORECASE) for pattern in MARKERS.values())
 _HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")

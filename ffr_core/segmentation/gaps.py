@@ -32,6 +32,8 @@ SCALES = (1, 2, 4, 8, 16, 32, 64)
 SHARES = (6, 12, 24)
 """Block sizes as parts of the dialogue: a sixth, a twelfth, ..."""
 _LONG_AGO = 200
+_MOST_SPEAKERS = 256
+"""Those who speak most often have a column each; the others share the last one."""
 _SHORT, _LONG = 10, 1000
 """Lengths in turns between which the features' weights change with the length."""
 _PAUSE_MINUTES = 120.0
@@ -59,7 +61,7 @@ def _similarities(cues: TurnCues, vectors_TD: NDArray[np.float32]) -> Columns:
     content_T1 = cues.content_T[:, None]
     topic = cumulated(centered(vectors_TD, cues.content_T) * content_T1)
     words = cumulated(lexical_vectors(cues.tokens, most=0.25))
-    people = cumulated(np.eye(cues.speakers_T.max() + 1)[cues.speakers_T])
+    people = cumulated(_speaker_rows(cues.speakers_T))
     columns: Columns = {}
     for size in SCALES:
         cosines = block_cosines(topic, size)
@@ -77,6 +79,15 @@ def _similarities(cues: TurnCues, vectors_TD: NDArray[np.float32]) -> Columns:
         for name, sums in (("topic", topic), ("words", words), ("people", people)):
             columns[f"{name}_part_{share}"] = z_scores(block_cosines(sums, size))
     return columns
+
+
+def _speaker_rows(speakers_T: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[T, S] with a 1 in the column of the turn's speaker, S at most `_MOST_SPEAKERS`."""
+    by_turns_S = np.argsort(-np.bincount(speakers_T), kind="stable")
+    column_S = np.empty_like(by_turns_S)
+    column_S[by_turns_S] = np.minimum(np.arange(len(by_turns_S)), _MOST_SPEAKERS - 1)
+    rows_TS: NDArray[np.float64] = np.eye(column_S.max() + 1)[column_S[speakers_T]]
+    return rows_TS
 
 
 def _pair_cosines(rows_TD: NDArray[np.float64], one: int, other: int) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Names, prefixes, processes and failures of every Storage, on a folder and on an S3 server."""
 
+import os
 import pickle
 import threading
 
@@ -96,6 +97,20 @@ def test_a_link_out_of_the_root_is_not_listed(tmp_path):
     assert list(storage.list()) == ["inside"]
     with pytest.raises(ForbiddenError, match="link"):
         list(storage.list("folder/"))
+
+
+def test_a_write_that_a_sweep_crosses_begins_again(tmp_path, monkeypatch):
+    storage, flush, swept = LocalStorage(tmp_path), os.fsync, []
+
+    def crossed(handle):
+        flush(handle)
+        if not swept:
+            swept.append(len(list(tmp_path.glob(".writing-*"))))
+            LocalStorage(tmp_path.parent).sweep(tmp_path.name)
+
+    monkeypatch.setattr(os, "fsync", crossed)
+    storage.write("x", b"1")
+    assert (storage.read("x"), swept, os.listdir(tmp_path)) == (b"1", [1], ["x"])
 
 
 def test_uris_are_taken_apart(tmp_path):

@@ -89,6 +89,34 @@ def test_only_a_dialogue_that_got_longer_has_grown():
     assert not has_grown(old, replace(talk(21), title="new"))
 
 
+def test_an_old_turn_that_now_answers_a_new_one_is_a_change(tmp_path):
+    new = talk(21)
+    new = replace(new, turns=(new.turns[0], replace(new.turns[1], reply_to=20), *new.turns[2:]))
+    assert not has_grown(talk(20), new)
+    builder, index, payloads = parts(tmp_path)
+    add_dialogue(builder, index, payloads, "t", talk(20))
+    assert add_dialogue(builder, index, payloads, "t", new) == "updated"
+
+
+def test_a_segmenter_that_takes_long_does_not_cost_the_stored_vectors(tmp_path):
+    now = [0.0]
+
+    class Slow(ByTopic):
+        def segment(self, dialogues):
+            now[0] += 1000.0
+            return super().segment(dialogues)
+
+    encoder = Counting()
+    memo = MemoEncoder(encoder, clock=lambda: now[0])
+    builder = Builder(segmenter=Slow(), encoder=memo)
+    [old] = builder.build([talk(60)])
+    index = ExactIndex(dim=encoder.dim, encoder_fingerprint=encoder.fingerprint)
+    index.upsert("t", old, "p")
+    encoder.count = 0
+    grow(builder, talk(60), index.fragments("t", "d"), talk(64))
+    assert encoder.count == 4
+
+
 @pytest.mark.parametrize(
     ("kind", "vector"), [("exact", "mean"), ("exact", "encode"), ("milvus", "mean")]
 )
@@ -198,6 +226,8 @@ def test_text_that_ocr_read_stays_and_only_new_pictures_are_read(tmp_path):
     assert ocr.seen == 33
     stored = payloads.get("t", index.headers("t", ["d"])["d"].payload)
     assert [image.text for image in stored.images] == [f"in /p/{i}.png" for i in range(33)]
+    assert all(image.ocr for image in stored.images)
+    assert add_dialogue(builder, index, payloads, "t", pictured(33)) == "unchanged"
 
 
 def test_growth_from_a_short_dialogue(tmp_path):

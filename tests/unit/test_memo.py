@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 
 from ffr_core.embedding.cache import CachedEncoder
@@ -38,6 +40,35 @@ def test_a_full_memory_starts_over_and_stays_right():
         passages = [Passage(text=text) for text in texts]
         expected = HashingEncoder().encode_passages(passages)
         np.testing.assert_array_equal(memo.encode_passages(passages), expected)
+
+
+def test_vectors_are_forgotten_in_time_and_no_text_is_kept():
+    now, inner = [0.0], Counting()
+    memo = MemoEncoder(inner, lifetime=10, clock=lambda: now[0])
+    secret = [Passage(text="my pin is 4711")]
+    memo.encode_passages(secret)
+    now[0] = 9.0
+    memo.encode_passages(secret)
+    assert inner.asked == 1
+    now[0] = 10.0
+    memo.encode_passages(secret)
+    assert inner.asked == 2
+    memo.remember(Passage(text="known"), HashingEncoder().encode_passages(secret)[0])
+    memo.encode_passages([Passage(text="known")])
+    assert inner.asked == 2
+    kept = [key for _, vectors in memo._halves._kept.values() for key in vectors]
+    assert kept and {len(key) for key in kept} == {32}
+    assert not any(b"4711" in key for key in kept)
+
+
+def test_vectors_leave_memory_although_nobody_asks_again():
+    memo = MemoEncoder(Counting(), lifetime=0.1)
+    memo.encode_passages([Passage(text="a")])
+    assert len(memo._halves) == 1
+    deadline = time.monotonic() + 10
+    while len(memo._halves) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(memo._halves) == 0
 
 
 def test_no_passage():

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -71,6 +72,33 @@ def test_deleting_removes_every_content_and_forgets_it(storage):
     with pytest.raises(NotFoundError):
         payloads.get("t", names[1])
     assert [key.split("/")[-1] for key in storage.list()] == [f"{other.split('/')[1]}.json.zst"]
+
+
+def test_deleting_removes_what_a_killed_write_left(storage):
+    payloads = PayloadStore(storage)
+    names = [payloads.put(PLAIN, "t"), payloads.put(replace(PLAIN, dialogue_id="other"), "t")]
+    left = [next(storage.root.rglob(n.split("/")[0])) / ".writing-0123" for n in names]
+    for payloads_call in (
+        lambda: payloads.keep_only("t", names[0]),
+        lambda: payloads.delete("t", "a/b"),
+    ):
+        for path in left:
+            path.write_bytes(b"secret")
+        payloads_call()
+        assert [path.exists() for path in left] == [False, True]
+
+
+def test_a_new_reading_of_the_pictures_replaces_the_one_in_memory(storage):
+    payloads = PayloadStore(storage)
+
+    def read(text):
+        image = Image(image_id=0, uri="a.png", text=text, ocr=True)
+        return replace(PLAIN, turns=(TURNS[0], replace(TURNS[1], images=(image,))))
+
+    name = payloads.put(read("blurred"), "t")
+    assert payloads.get("t", name) == read("blurred")
+    assert payloads.put(read("sharp"), "t") == name
+    assert payloads.get("t", name) == read("sharp")
 
 
 def test_only_a_dialogue_without_times_keeps_the_time_of_its_first_indexing(storage):

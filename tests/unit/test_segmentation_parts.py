@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from ffr_core.segmentation import even_cuts, reply_rule, text_tiling
 from ffr_core.segmentation.addressing import Addressing
 from ffr_core.segmentation.cues import MARKERS, TurnCues, lexical_vectors
-from ffr_core.segmentation.gaps import gap_features
+from ffr_core.segmentation.gaps import _speaker_rows, gap_features
 from ffr_core.segmentation.linear import (
     best_cuts,
     expected_fragments,
@@ -93,6 +94,56 @@ def test_cues_of_two_languages():
     assert marked == [{"shift", "asks_you"}, {"asks_you", "about_me"}]
     assert cues.tokens[1] == ("我喜", "喜欢", "欢喝", "喝茶", "茶你", "你呢")
     assert cues.minutes_T is None
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("Hm. How are you?", True),
+        ("WHAT? do as you like, right?", True),
+        ("where\nis yours\n?", True),
+        ("you, how?", False),
+        ("what a day. You?", False),
+        ("would you! ok?", False),
+        ("how young?", False),
+        ("anyhow you?", False),
+        ("您好。在吗", False),
+        ("好。你在家吗", True),
+        ("你！在呢", False),
+    ],
+)
+def test_a_question_to_the_other_stands_in_one_sentence(text, asks):
+    [row] = TurnCues.of(dialogue(("A", text))).markers_TC
+    assert row[list(MARKERS).index("asks_you")] == asks
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("do you ", "how ", "you ", "so what would you say which any ", "你", "吗 ", "你吗", "'"),
+        *("! ", " ", "\n", "@ab", "ab: ", "a", "a'", "next ", "3", "，"),
+    ],
+)
+def test_a_long_turn_without_punctuation_is_read_in_linear_time(part):
+    text = (part * 100_000)[:100_000]
+    start = time.process_time()
+    one = dialogue(("ab", text), ("B", text + "x"))
+    TurnCues.of(one), Addressing.of(one)
+    assert time.process_time() - start < 2  # two turns
+
+
+def test_speakers_beyond_the_most_frequent_share_a_column():
+    rng = np.random.default_rng(0)
+    few = np.concatenate([np.arange(256), rng.integers(0, 256, 600)])
+    for size in (4, 64):
+        expected = block_cosines(cumulated(np.eye(256)[few]), size)
+        assert np.array_equal(block_cosines(cumulated(_speaker_rows(few)), size), expected)
+    many = np.concatenate([np.arange(3000), np.repeat(np.arange(2000, 2255), 2)])
+    rows_TS = _speaker_rows(many)
+    assert rows_TS.shape == (3510, 256)
+    columns = rows_TS.argmax(axis=1)
+    assert set(columns[2000:2255]) == set(range(255))
+    assert set(columns[:2000]) == {255}
 
 
 def test_lexical_vectors_keep_words_of_several_turns_only():

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,14 @@ from ffr_core.embedding.hashing import HashingEncoder
 from ffr_core.errors import RecordError
 from ffr_core.index.exact import ExactIndex
 from ffr_core.index.payload import PayloadStore
-from ffr_core.pipeline import Builder, add_dialogue, delete_dialogue, write_dialogues
+from ffr_core.localization.embedding import EmbeddingLocalizer
+from ffr_core.pipeline import (
+    Builder,
+    System,
+    add_dialogue,
+    delete_dialogue,
+    write_dialogues,
+)
 from ffr_core.segmentation.texttiling import TextTilingSegmenter
 from ffr_core.storage import open_storage
 from ffr_core.types import Dialogue, Filters, Turn
@@ -67,6 +75,32 @@ def test_a_lost_payload_is_written_again(parts):
     assert add_dialogue(builder, index, payloads, "t", talk("hello")) == "updated"
     assert add_dialogue(builder, index, payloads, "t", talk("hello")) == "unchanged"
     assert len(stored(payloads)) == 1
+
+
+def test_a_search_leaves_out_what_vanished_or_changed_since_the_recall(parts, monkeypatch, caplog):
+    builder, index, payloads = parts
+    localizer = EmbeddingLocalizer(builder.encoder)
+    system = System(builder=builder, index=index, payloads=payloads, localizer=localizer)
+    for name in ("gone", "new", "same"):
+        system.add(talk("zebra stripes", name))
+    recall = index.search
+
+    def crossed(*arguments):
+        found = recall(*arguments)
+        payloads.delete("default", "gone")
+        changed = payloads.put(talk("giraffe", "new"), "default")
+        # Two contents of one dialogue, as a recall finds them in the middle of an update.
+        [new] = [c for c in found if c.dialogue_id == "new"]
+        return [*found, replace(new, payload=changed)]
+
+    monkeypatch.setattr(index, "search", crossed)
+    found = system.search("zebra stripes")
+    assert {answer.dialogue_id for answer in found} == {"new", "same"}
+    assert "2 of 4 candidates are left out" in caplog.text
+    for name in ("new", "same"):
+        payloads.delete("default", name)
+    monkeypatch.setattr(index, "search", recall)
+    assert system.search("zebra stripes") == []
 
 
 def test_searches_go_on_beside_many_waiting_writes(tmp_path, monkeypatch):
