@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -33,10 +34,11 @@ def tokenize(text: str) -> list[str]:
     """Split into lower-cased word tokens; runs of Chinese characters into jieba words.
 
     Punctuation separates and is left out: `tokenize("Don't go!") == ["don", "t", "go"]`. A Chinese
-    compound comes with the words inside it: `tokenize("吃火锅") == ["火锅", "吃火锅"]`.
+    compound comes with the words inside it: `tokenize("吃火锅") == ["火锅", "吃火锅"]`. Accents
+    count the same composed or not (NFC).
     """
     tokens: list[str] = []
-    for run in _RUNS.findall(text.lower()):
+    for run in _RUNS.findall(unicodedata.normalize("NFC", text).lower()):
         if _IS_HAN.match(run):
             tokens.extend(_jieba().cut_for_search(run))
         else:

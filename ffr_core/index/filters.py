@@ -56,8 +56,8 @@ def utc_ms(instant: datetime) -> int:
 
 
 def stored_name(name: str) -> str:
-    """A speaker's name as rows hold it: case-folded; of over 256 bytes, its hash."""
-    return _bounded(name.casefold())
+    """A speaker's name as rows hold it: case-folded, NFC; of over 256 bytes, its hash."""
+    return _bounded(unicodedata.normalize("NFC", name.casefold()))
 
 
 def stored_names(name: str) -> list[str]:
@@ -65,10 +65,10 @@ def stored_names(name: str) -> list[str]:
 
     Rows from before names were folded hold the speaker's own spelling: what was typed and its usual
     forms (`tobi`, `Tobi`, `TOBI`) match those. One in mixed case (`Anna de Vries`) must be typed as
-    it is, until its dialogue is written again.
+    it is, until its dialogue is written again; so must one with decomposed accents (NFD).
     """
     spellings = (name.casefold(), name, name.lower(), name.title(), name.capitalize(), name.upper())
-    return list(dict.fromkeys(map(_bounded, spellings)))
+    return list(dict.fromkeys([stored_name(name), *map(_bounded, spellings)]))
 
 
 def _bounded(name: str) -> str:

@@ -2,10 +2,12 @@
 
     tenant    32 hex of sha256(len(tenant) tenant)
     dialogue  32 hex of sha256(len(tenant) tenant len(dialogue_id) dialogue_id)
-    fragment  <dialogue>:<fragment_id>
-    passage   <dialogue>:<fragment_id>:<passage no. in its fragment, from 0>
+    fragment  <dialogue>:<revision>:<fragment_id>
+    passage   <fragment>:<passage no. in its fragment, from 0>
 
-Lengths are eight bytes, texts are UTF-8.
+Lengths are eight bytes, texts are UTF-8. The revision keeps a write from overwriting the rows that
+searches still see. Keys without it, <dialogue>:<fragment_id>, come from older versions: they stay
+readable and go with the next write of their dialogue.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ def dialogue_key(tenant: str, dialogue_id: str) -> str:
     return _digest(tenant, dialogue_id)
 
 
-def fragment_key(dialogue: str, fragment_id: int) -> str:
-    """Key of a fragment, from the key of its dialogue."""
-    return f"{dialogue}:{fragment_id}"
+def fragment_key(dialogue: str, revision: int, fragment_id: int) -> str:
+    """Key of a fragment in one revision of its dialogue, from the key of the dialogue."""
+    return f"{dialogue}:{revision}:{fragment_id}"
 
 
 def passage_key(fragment: str, number: int) -> str:
@@ -33,9 +35,14 @@ def passage_key(fragment: str, number: int) -> str:
     return f"{fragment}:{number}"
 
 
-def parent_key(key: str) -> str:
-    """Fragment key of a passage key; dialogue key of a fragment key."""
+def fragment_of(key: str) -> str:
+    """Fragment key of a passage key."""
     return key.rpartition(":")[0]
+
+
+def dialogue_of(key: str) -> str:
+    """Dialogue key of a fragment key or passage key."""
+    return key.partition(":")[0]
 
 
 def _digest(*parts: str) -> str:

@@ -1,8 +1,10 @@
 """The FragmentIndex on Milvus: a Lite file on a laptop, a server for many clients.
 
-Order of a write: rows of the new revision, removal of the keys that are left of older ones, and
-last the header, which names the revision. A search believes the header, so a write that broke off
-is invisible, and running it again completes it. Order of a removal: tombstone, then rows.
+Order of a write: removal of what broken writes left, rows of the new revision beside those of the
+old one, the header, which names the revision, and last removal of the old rows. A search believes
+the header, so it sees the old revision up to that moment, also of a write that broke off. While an
+update runs, the header has no fingerprint: whatever content comes next is written, and nothing is
+left of the broken one. Order of a removal: tombstone, then rows.
 
 One writer a dialogue at a time. Other than on Lite, BM25 term statistics of a server are shared
 between tenants.
@@ -13,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ffr_core.index.filters import both, milvus_expression, quoted
@@ -99,7 +102,7 @@ class MilvusIndex:
         self._lock = threading.RLock()
 
     def upsert(self, tenant: str, item: IndexedDialogue, payload: str) -> None:
-        """Add or replace one dialogue; its header row is written last.
+        """Add or replace one dialogue; what was there is found until all of the new is written.
 
         Raises:
             RecordError: The dialogue has a tombstone, or holds what no row can hold.
@@ -131,22 +134,33 @@ class MilvusIndex:
                 old = known.get(item.dialogue.dialogue_id)
                 check_not_deleted(item.dialogue, old is not None and old.deleted)
             present = self._rows_of(view, names)
+            replaced, left_over = _split(tenant, known, present)
+            if known:
+                self._write_headers(view, tenant, [*map(_unfinished, known.values())])
+            self._remove(left_over)
             new: dict[str, list[Row]] = {view.fragments: [], view.passages: []}
-            headers = []
+            headers: list[Header] = []
             for item, payload in items:
                 revision = _next_revision(tenant, item, known, present)
                 fragments, passages = dialogue_rows(tenant, item, revision)
                 new[view.fragments] += fragments
                 new[view.passages] += passages
-                header = _header_of(item, payload, revision, len(fragments), len(passages))
-                headers.append(header_row(tenant, header))
+                headers.append(
+                    _header_of(item, payload, revision, len(fragments), len(passages))
+                )
             for collection, rows in new.items():
                 self._connection.upsert(collection, rows, row_bytes(rows, self._dim))
-            for collection, rows in new.items():
-                stale = {row["id"] for row in present[collection]} - {row["id"] for row in rows}
-                self._connection.delete(collection, stale)
-            self._connection.upsert(view.headers, headers, 8192)
+            updated = [header for header in headers if header.dialogue_id in known]
+            others = [header for header in headers if header.dialogue_id not in known]
+            self._write_headers(view, tenant, [*map(_unfinished, updated), *others])
+            if updated:
+                self._remove(replaced)
+                self._write_headers(view, tenant, updated)
             self._warn_when_large(view)
+
+    def _write_headers(self, view: View, tenant: str, headers: Sequence[Header]) -> None:
+        rows = [header_row(tenant, header) for header in headers]
+        self._connection.upsert(view.headers, rows, 8192)
 
     def delete(self, tenant: str, dialogue_id: str) -> bool:
         """Remove the rows and leave a tombstone; False when there is nothing to remove.
@@ -238,7 +252,7 @@ class MilvusIndex:
         expression = milvus_expression(filters, tenant)
         check_query(query_vector_D, self._dim, num_candidates)
         view = self._tenants.find(tenant)
-        if view is None or not self._tenants.fits(view):
+        if view is None or not self._tenants.fits(view) or not self._tenants.has_rows(view):
             return []
         return Search(
             view,
@@ -281,6 +295,25 @@ class MilvusIndex:
                 " Milvus server (http://host:19530)",
                 LITE_FRAGMENTS,
             )
+
+
+def _unfinished(header: Header) -> Header:
+    """Without the fingerprint, so that a write that breaks off is done again, whatever comes."""
+    return replace(header, fingerprint="")
+
+
+def _split(
+    tenant: str, known: dict[str, Header], present: dict[str, list[Row]]
+) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
+    """The rows that searches see, and those that broken writes left."""
+    revisions = {dialogue_key(tenant, name): header.revision for name, header in known.items()}
+    live: dict[str, list[Row]] = {collection: [] for collection in present}
+    left_over: dict[str, list[Row]] = {collection: [] for collection in present}
+    for collection, rows in present.items():
+        for row in rows:
+            is_live = revisions.get(row["dialogue_key"]) == row["revision"]
+            (live if is_live else left_over)[collection].append(row)
+    return live, left_over
 
 
 def _next_revision(

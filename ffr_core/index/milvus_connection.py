@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from ffr_core.errors import ConfigError, FfrError
+from ffr_core.errors import BusyError, ConfigError, FfrError
 from ffr_core.index.filters import both, quoted
 from ffr_core.index.lite import lock_file, release_child, start_child
 
@@ -24,6 +24,7 @@ _PAGE = 10_000
 _KEYS_AT_ONCE = 2_000
 _ROWS_AT_ONCE = 500
 _BYTES_AT_ONCE = 16 * 2**20
+_TRIES = 5
 _OLDEST_SERVER = (2, 5, 0)
 T = TypeVar("T")
 
@@ -69,15 +70,28 @@ class Connection:
 
     @contextmanager
     def _context(self, doing: str) -> Iterator[None]:
+        from grpc import RpcError  # type: ignore[import-untyped]
         from pymilvus.exceptions import MilvusException
 
         try:
             yield
-        except MilvusException as error:
-            raise FfrError(
-                f"Milvus at {self.uri} failed while {doing}: {error.message or error}; check that"
-                " it runs and run the same command again"
-            ) from error
+        except (MilvusException, RpcError) as error:
+            raise self._trouble(doing, error) from error
+
+    def _trouble(self, doing: str, error: Any) -> FfrError:
+        """What the library or gRPC below it raised, in one sentence."""
+        code = getattr(error, "code", None)
+        name = getattr(code() if callable(code) else code, "name", "")
+        if name in ("DEADLINE_EXCEEDED", "UNAVAILABLE"):
+            return BusyError(
+                f"Milvus at {self.uri} gave no answer ({name}, limit {self.timeout:g} s) while"
+                f" {doing}; check that it runs and run the same command again when it is less busy"
+            )
+        details = getattr(error, "message", "") or getattr(error, "details", str)() or error
+        return FfrError(
+            f"Milvus at {self.uri} failed while {doing}: {details}; check that it runs and run the"
+            " same command again"
+        )
 
     def has(self, collection: str) -> bool:
         """Whether a collection exists."""
@@ -196,18 +210,26 @@ class Connection:
         limit: int,
         consistency: str,
     ) -> list[tuple[str, float, int]]:
-        """Return `(primary key, score, revision)`, best first, at most `limit`."""
-        with self._context(f"searching {collection}"):
-            hits = self.client.search(
-                collection,
-                [query],
-                anns_field=field,
-                filter=expression,
-                limit=limit,
-                output_fields=["revision"],
-                timeout=self.timeout,
-                consistency_level=consistency,
-            )[0]
+        """Return `(primary key, score, revision)`, best first, at most `limit`.
+
+        Lite counts the rows and their words one after the other, and a search in between fails over
+        a word that all rows hold ("Invalid sparse row"); such a search is repeated.
+        """
+
+        def call() -> Any:
+            with self._context(f"searching {collection}"):
+                return self.client.search(
+                    collection,
+                    [query],
+                    anns_field=field,
+                    filter=expression,
+                    limit=limit,
+                    output_fields=["revision"],
+                    timeout=self.timeout,
+                    consistency_level=consistency,
+                )[0]
+
+        hits = _repeated(call)
         return [(hit["id"], float(hit["distance"]), int(hit["entity"]["revision"])) for hit in hits]
 
     def close(self) -> None:
@@ -233,6 +255,16 @@ def check_server_version(version: str) -> None:
             f"the Milvus server has version {version!r}; 2.5.0 or newer is needed (BM25, and"
             " upserts with a partition key, which lose rows before 2.3.10), so upgrade it"
         )
+
+
+def _repeated(call: Callable[[], T]) -> T:
+    for _ in range(_TRIES - 1):
+        try:
+            return call()
+        except FfrError as error:
+            if "Invalid sparse row" not in str(error):
+                raise
+    return call()
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

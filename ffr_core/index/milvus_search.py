@@ -1,7 +1,8 @@
 """One search over Milvus: recall per channel, exact scores for the rest, fusion, evidence.
 
 Rows are trusted only where their revision is the one in the header of their dialogue, so rows of a
-write that broke off, or of a dialogue that was deleted, are never seen.
+write that broke off, or of a dialogue that was deleted, are never seen. A search that a write
+overtook, which removed rows that it had found, runs a second time.
 
 Legend: C candidates (fragments) of one query, D embedding.
 """
@@ -16,9 +17,9 @@ import numpy as np
 
 from ffr_core.index.filters import both, quoted
 from ffr_core.index.fusion import best_first, fuse
-from ffr_core.index.keys import dialogue_key, parent_key, passage_key
+from ffr_core.index.keys import dialogue_key, dialogue_of, fragment_of
 from ffr_core.index.milvus_connection import MAX_WINDOW, Connection
-from ffr_core.index.milvus_rows import Row, header_from_row
+from ffr_core.index.milvus_rows import Row, header_from_row, passage_keys
 from ffr_core.index.milvus_schema import HEADER_FIELDS
 from ffr_core.index.rows import unpack_ids
 from ffr_core.types import Candidate, Fragment, Header, PassageEvidence, StoredFragment
@@ -73,9 +74,17 @@ class Search:
         self._weights, self._depth = weights, min(depth, MAX_WINDOW)
         self._consistency = consistency
         self._headers: dict[str, Header | None] = {}
+        self._overtaken = False
 
     def run(self, num_candidates: int) -> list[Candidate]:
         """Best candidates first, with the evidence of their passages."""
+        candidates = self._run(num_candidates)
+        if self._overtaken:
+            self._headers.clear()
+            candidates = self._run(num_candidates)
+        return candidates
+
+    def _run(self, num_candidates: int) -> list[Candidate]:
         scores = {channel: self._recall(channel) for channel in self._weights}
         rows = self._fragment_rows(sorted({key for found in scores.values() for key in found}))
         keys = sorted(rows)
@@ -85,7 +94,7 @@ class Search:
             absent = 0.0 if channel.startswith("bm25") else np.nan
             channels[channel] = np.array([found.get(key, absent) for key in keys], np.float32)
         fused_C = fuse(channels, self._weights)
-        ties = [(parent_key(key), int(rows[key]["fragment_id"])) for key in keys]
+        ties = [(dialogue_of(key), int(rows[key]["fragment_id"])) for key in keys]
         order = best_first(fused_C, ties)[:num_candidates]
         evidence = self._evidence([rows[keys[i]] for i in order])
         return [
@@ -106,13 +115,14 @@ class Search:
         limit = self._depth
         while True:
             hits = self._hits(channel, self._expression, limit)
-            self._read_headers({_dialogue_of(key) for key, _, _ in hits})
+            self._read_headers({dialogue_of(key) for key, _, _ in hits})
             live = [
                 (key, score)
                 for key, score, revision in hits
-                if self._is_live(_dialogue_of(key), revision)
+                if self._is_live(dialogue_of(key), revision)
             ]
             if len(live) >= self._depth or len(hits) < limit or limit >= MAX_WINDOW:
+                self._notice_newer({dialogue_of(key): revision for key, _, revision in hits}, live)
                 best: dict[str, float] = {}
                 for key, score in live[: self._depth]:
                     best.setdefault(_fragment_of(channel, key), score)
@@ -142,8 +152,8 @@ class Search:
             limit = min(limit, MAX_WINDOW)
             hits = self._hits(channel, f"fragment_key in {quoted(sorted(wanted))}", limit)
             for key, score, revision in hits:
-                if revision == rows[parent_key(key)]["revision"]:
-                    found.setdefault(parent_key(key), score)
+                if revision == rows[fragment_of(key)]["revision"]:
+                    found.setdefault(fragment_of(key), score)
             left = {key for key in wanted if key not in found}
             if len(hits) < limit or (len(left) == len(wanted) and limit == MAX_WINDOW):
                 return
@@ -175,23 +185,28 @@ class Search:
         header = self._headers[dialogue]
         return header is not None and not header.deleted and header.revision == revision
 
+    def _notice_newer(self, found: dict[str, int], live: list[tuple[str, float]]) -> None:
+        """Dialogues of which only rows from before their header were found: flipped in between."""
+        for dialogue in found.keys() - {dialogue_of(key) for key, _ in live}:
+            header = self._headers[dialogue]
+            if header is not None and not header.deleted and header.revision > found[dialogue]:
+                self._overtaken = True
+
     def _fragment_rows(self, keys: Sequence[str]) -> dict[str, Row]:
         rows = self._connection.get(self._view.fragments, keys, _FRAGMENT_FIELDS, self._consistency)
+        self._overtaken |= len(rows) < len(keys)
         return {
-            key: row for key, row in rows.items() if self._is_live(parent_key(key), row["revision"])
+            key: row
+            for key, row in rows.items()
+            if self._is_live(dialogue_of(key), row["revision"])
         }
 
     def _evidence(self, rows: list[Row]) -> dict[str, tuple[PassageEvidence, ...]]:
-        keys = {
-            row["id"]: [passage_key(row["id"], i) for i in range(row["num_passages"])]
-            for row in rows
-        }
-        passages = self._connection.get(
-            self._view.passages,
-            [key for part in keys.values() for key in part],
-            ["revision", "turn_ids", "vector"],
-            self._consistency,
-        )
+        keys = {row["id"]: passage_keys(row) for row in rows}
+        wanted = [key for part in keys.values() for key in part]
+        fields = ["revision", "turn_ids", "vector"]
+        passages = self._connection.get(self._view.passages, wanted, fields, self._consistency)
+        self._overtaken |= len(passages) < len(wanted)
         return {
             row["id"]: tuple(
                 PassageEvidence(
@@ -211,7 +226,7 @@ class Search:
         channels: dict[str, float],
         evidence: tuple[PassageEvidence, ...],
     ) -> Candidate:
-        header = self._headers[parent_key(row["id"])]
+        header = self._headers[dialogue_of(row["id"])]
         assert header is not None
         return Candidate(
             dialogue_id=header.dialogue_id,
@@ -235,22 +250,19 @@ def read_fragments(view: View, dialogue_id: str, revision: int) -> list[StoredFr
         found = view.connection.scan(collection, expression, names)
         return [row for row in found if int(row["revision"]) == revision]
 
-    passages: dict[str, list[PassageEvidence]] = {}
-    for row in rows(view.passages, "fragment_key"):
-        passages.setdefault(row["fragment_key"], []).append(
-            PassageEvidence(turn_ids=unpack_ids(row["turn_ids"]), vector_D=_vector(row))
-        )
+    passages = {
+        row["id"]: PassageEvidence(turn_ids=unpack_ids(row["turn_ids"]), vector_D=_vector(row))
+        for row in rows(view.passages)
+    }
     stored = [
         StoredFragment(
             fragment=Fragment(
                 fragment_id=int(row["fragment_id"]), turn_ids=unpack_ids(row["turn_ids"])
             ),
             vector_D=_vector(row),
-            passages=tuple(
-                sorted(passages.get(row["id"], ()), key=lambda passage: passage.turn_ids)
-            ),
+            passages=tuple(passages[key] for key in passage_keys(row) if key in passages),
         )
-        for row in rows(view.fragments, "fragment_id")
+        for row in rows(view.fragments, "fragment_id", "num_passages")
     ]
     return sorted(stored, key=lambda each: each.fragment.fragment_id)
 
@@ -259,9 +271,5 @@ def _vector(row: Row) -> NDArray[np.float32]:
     return np.array(row["vector"], dtype=np.float32)
 
 
-def _dialogue_of(key: str) -> str:
-    return key.partition(":")[0]
-
-
 def _fragment_of(channel: str, key: str) -> str:
-    return key if channel.endswith("fragment") else parent_key(key)
+    return key if channel.endswith("fragment") else fragment_of(key)

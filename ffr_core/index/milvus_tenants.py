@@ -38,6 +38,7 @@ class Tenants:
         self._k1, self._b = k1, b
         self._views: dict[str, View] = {}
         self._checked: set[str] = set()
+        self._filled: set[str] = set()
         self._lock = threading.RLock()
 
     def find(self, tenant: str) -> View | None:
@@ -61,6 +62,7 @@ class Tenants:
                 if self._dim_of(view) != self._dim:
                     for collection in (view.passages, view.fragments):
                         self._connection.drop(collection)
+                    self._filled.discard(tenant)
                     self._ensure(view)
                 row = meta_row(tenant, self._fingerprint, self._dim)
                 self._connection.upsert(view.headers, [row], 4096)
@@ -92,6 +94,15 @@ class Tenants:
             )
         return False
 
+    def has_rows(self, view: View) -> bool:
+        """Whether there are passages to search; once there were, nothing is asked again.
+
+        Lite fails when it looks for words in a collection that never held a row.
+        """
+        if view.tenant not in self._filled and self._connection.count(view.passages, view.scope):
+            self._filled.add(view.tenant)
+        return view.tenant in self._filled
+
     def meta(self, view: View) -> Row | None:
         """The row that names the tenant's encoder."""
         key = meta_key(view.tenant)
@@ -111,11 +122,13 @@ class Tenants:
                     self._connection.drop(collection)
             self._views.pop(tenant)
             self._checked.discard(tenant)
+            self._filled.discard(tenant)
 
     def clear(self) -> None:
         """Forget all views."""
         self._views.clear()
         self._checked.clear()
+        self._filled.clear()
 
     def _open(self, tenant: str) -> View:
         with self._lock:

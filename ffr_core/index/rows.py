@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 MAX_TEXT_BYTES = 65_000
 """Milvus holds 65,535 bytes a string; Milvus Lite stores longer ones without a word."""
-MAX_PARTICIPANTS_OF_FRAGMENT = 4096
+MAX_PARTICIPANTS_OF_FRAGMENT = 1024
+"""Each passage repeats the names: so many speakers with a turn each take Lite about 10 s."""
 
 
 def check_item(item: IndexedDialogue, dim: int) -> None:
@@ -40,10 +41,12 @@ def check_item(item: IndexedDialogue, dim: int) -> None:
                 "fragment_too_scattered",
                 f"{where} has {len(turn_ids)} scattered turns, more than a row holds; split it",
             )
-        if len({item.dialogue.turns[i].speaker for i in turn_ids}) > MAX_PARTICIPANTS_OF_FRAGMENT:
+        num_speakers = len({item.dialogue.turns[i].speaker for i in turn_ids})
+        if num_speakers > MAX_PARTICIPANTS_OF_FRAGMENT:
             raise RecordError(
                 "too_many_speakers",
-                f"{where} has more than {MAX_PARTICIPANTS_OF_FRAGMENT} speakers; split it",
+                f"{where} has {num_speakers} speakers, at most {MAX_PARTICIPANTS_OF_FRAGMENT} fit;"
+                " split the dialogue into shorter ones",
             )
 
 
@@ -85,17 +88,22 @@ def check_query(vector_D: NDArray[np.float32], dim: int, num_candidates: int) ->
 
 
 def searchable(text: str) -> str:
-    """The words that BM25 counts, joined by spaces, cut to 65,000 bytes.
+    """The first of `searchable_parts`: of a very long fragment, passages alone find the tail."""
+    return searchable_parts(text)[0]
 
-    The cut falls between two words; a single longer word is cut on a character border. So the tail
-    of a very long fragment is found through its passages only.
+
+def searchable_parts(text: str) -> list[str]:
+    """The words that BM25 counts, joined by spaces, in parts of at most 65,000 bytes.
+
+    A cut falls between two words; a single longer word is cut on a character border.
     """
-    joined = " ".join(tokenize(text))
-    data = joined.encode()
-    if len(data) <= MAX_TEXT_BYTES:
-        return joined
-    kept, space, _ = data[: MAX_TEXT_BYTES + 1].rpartition(b" ")
-    return (kept if space else data[:MAX_TEXT_BYTES]).decode(errors="ignore")
+    data = " ".join(tokenize(text)).encode()
+    parts: list[str] = []
+    while len(data) > MAX_TEXT_BYTES:
+        kept, space, _ = data[: MAX_TEXT_BYTES + 1].rpartition(b" ")
+        parts.append((kept if space else data[:MAX_TEXT_BYTES]).decode(errors="ignore"))
+        data = data[len(parts[-1].encode()) :].removeprefix(b" ")
+    return [*parts, data.decode()]
 
 
 def pack_ids(ids: Sequence[int]) -> str:

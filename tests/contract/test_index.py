@@ -1,6 +1,7 @@
 """What every FragmentIndex must do, on the exact one and on Milvus Lite in both layouts."""
 
 import itertools
+import unicodedata
 import uuid
 from datetime import timedelta
 
@@ -246,6 +247,22 @@ class TestContract:
         assert keys == [(c.dialogue_id, c.fragment.fragment_id) for c in again]
         assert len(keys) == 6
 
+    def test_the_last_word_of_a_very_long_turn_is_found(self, index, tenant):
+        long = " ".join(f"filler{i % 500}" for i in range(15_000)) + " wolpertinger"
+        dialogue = say("long", "red bus", long, "thanks").dialogue
+        index.upsert(tenant, indexed(dialogue, [[0, 1, 2]]), "p")
+        index.upsert(tenant, say("short", "red bus", "hotel"), "p")
+        candidates = search(index, tenant, "wolpertinger")
+        [best] = [c for c in candidates if c.channels["bm25_passage"] > 0]
+        assert best.dialogue_id == "long"
+        turn_ids = [(0,), (1,), (2,)]
+        assert [passage.turn_ids for passage in best.passages] == turn_ids
+        [stored] = index.fragments(tenant, "long")
+        assert [passage.turn_ids for passage in stored.passages] == turn_ids
+        index.upsert(tenant, say("long", "red bus"), "p")
+        candidates = search(index, tenant, "wolpertinger")
+        assert candidates and not any(c.channels["bm25_passage"] for c in candidates)
+
     def test_num_candidates_cuts_the_list(self, index, tenant):
         index.upsert(tenant, say("d", *(f"bus {i}" for i in range(9))), "p")
         everything = search(index, tenant, "bus 3", num_candidates=50)
@@ -268,6 +285,19 @@ class TestContract:
         with pytest.raises(RecordError, match="NaN"):
             index.upsert(tenant, item, "p")
         assert index.stats(tenant).dialogues == 1
+
+
+def test_accents_count_the_same_composed_or_not(tmp_path):
+    composed, apart = "José", unicodedata.normalize("NFD", "José")
+    indexes = [open_index(kind, tmp_path) for kind in ("exact", "milvus")]
+    for index in indexes:
+        index.upsert("t", say("composed", f"{composed} ate", speaker=composed), "p")
+        index.upsert("t", say("apart", f"{apart} ate", speaker=apart), "p")
+        for typed in (composed, apart, composed.upper(), apart.upper()):
+            candidates = search(index, "t", typed, Filters(participants=(typed,)))
+            assert found(candidates) == {("composed", 0), ("apart", 0)}
+            assert all(c.channels["bm25_passage"] > 0 for c in candidates)
+        index.close()
 
 
 @pytest.mark.parametrize("typed", ["tobi", "Tobi", "TOBI"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from index_items import DIM, indexed, say, vector_of
 
-from ffr_core.index import milvus_connection
+from ffr_core.index import milvus_connection, milvus_rows
 from ffr_core.index.fusion import FusionWeights
 from ffr_core.index.milvus import MilvusIndex
 from ffr_core.index.milvus_schema import Layout
@@ -86,7 +86,7 @@ def rows(index, tenant):
     fields = ["turn_ids", "participants", "min_ms", "max_ms", "has_image", "text", "vector"]
     for collection in (view.fragments, view.passages):
         for row in view.connection.scan(collection, view.scope, fields):
-            key = row.pop("id").partition(":")[2]
+            key = row.pop("id").split(":")[2:]
             result.append((collection, key, repr(sorted(row.items(), key=lambda x: x[0]))))
     return sorted(result)
 
@@ -102,6 +102,13 @@ def assert_no_mix(index, tenant):
         for passage in candidate.passages:
             assert np.allclose(passage.vector_D, vectors[passage.turn_ids])
     return candidates
+
+
+def assert_whole(index, tenant, live):
+    """The index holds all fragments, with all passages, that the header counts."""
+    stored = index.fragments(tenant, "d")
+    assert len(stored) == (live.num_fragments if live else 0)
+    assert sum(len(each.passages) for each in stored) == (live.num_passages if live else 0)
 
 
 def put(index, tenant, name):
@@ -128,7 +135,15 @@ def test_upsert_breaks_off_anywhere(index, small_batches, before, broken, after)
         if before:
             put(index, tenant, before)
         did_break = breaks_off(index, steps, lambda tenant=tenant: put(index, tenant, broken))
-        assert_no_mix(index, tenant)
+        live = index.headers(tenant, ["d"]).get("d")
+        assert live or not before
+        expected = {live.payload} if live else set()
+        assert {c.payload for c in assert_no_mix(index, tenant)} == expected
+        assert_whole(index, tenant, live)
+        if before and live.fingerprint:
+            # Whoever compares fingerprints finds nothing to do, so nothing may be left over.
+            put(index, f"{tenant} clean", live.payload)
+            assert rows(index, tenant) == rows(index, f"{tenant} clean")
         put(index, tenant, after)
         assert rows(index, tenant) == rows(index, undisturbed)
         assert {c.payload for c in assert_no_mix(index, tenant)} == {after}
@@ -205,6 +220,44 @@ def test_a_repair_uses_a_revision_that_no_broken_row_has(index, small_batches):
     assert index.headers("revisions", ["d"])["d"].revision > max(broken)
 
 
+def test_left_overs_go_before_new_rows_come(index, small_batches):
+    put(index, "left over", "old")
+    assert breaks_off(index, 3, lambda: put(index, "left over", "long"))
+    assert len(rows(index, "left over")) > 8
+    assert breaks_off(index, 3, lambda: put(index, "left over", "long"))
+    assert len(rows(index, "left over")) == 8
+    assert {c.payload for c in assert_no_mix(index, "left over")} == {"old"}
+
+
+def test_a_first_write_deletes_nothing(index, monkeypatch):
+    put(index, "no deletes", "old")
+    monkeypatch.setattr(index._connection.client, "delete", None)
+    index.upsert_many("no deletes", [(say("e", "red bus e"), "e"), (say("f", "bus f"), "f")])
+
+
+def test_rows_of_older_versions_are_read_and_replaced(index, monkeypatch):
+    monkeypatch.setattr(
+        milvus_rows, "fragment_key", lambda dialogue, _, number: f"{dialogue}:{number}"
+    )
+    put(index, "older version", "old")
+    monkeypatch.undo()
+    assert len(assert_no_mix(index, "older version")) == 4
+    assert len(index.fragments("older version", "d")) == 4
+    two_kinds = 2
+    assert breaks_off(index, two_kinds, lambda: put(index, "older version", "short"))
+    assert {c.payload for c in assert_no_mix(index, "older version")} == {"old"}
+    left_overs_new_rows_header = 2 + 2 + 1
+    broken = breaks_off(
+        index, left_overs_new_rows_header, lambda: put(index, "older version", "short")
+    )
+    assert broken and {c.payload for c in assert_no_mix(index, "older version")} == {"short"}
+    put(index, "older version", "short")
+    put(index, "new version", "short")
+    assert rows(index, "older version") == rows(index, "new version")
+    assert index.delete("older version", "d")
+    assert rows(index, "older version") == []
+
+
 class WritingMeanwhile:
     """A client that does something once, before the n-th read of the passages."""
 
@@ -251,6 +304,8 @@ def test_a_write_during_a_search_shows_no_mix(index, reads, words_weigh, monkeyp
     finally:
         connection.client = client
     assert index.headers(tenant, ["d"])["d"].payload == "long"
+    assert {candidate.payload for candidate in found} in ({"old"}, {"long"})
+    assert all(candidate.passages for candidate in found)
     for candidate in found:
         part = ITEMS[candidate.payload].fragments[candidate.fragment.fragment_id]
         vectors = [passage.vector_D for passage in part.passages]

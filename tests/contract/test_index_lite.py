@@ -6,16 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
-from index_items import DIM, say, vector_of
+from index_items import DIM, indexed, say, vector_of
+from pymilvus.exceptions import MilvusException
 
-from ffr_core.errors import BusyError, ConfigError, FfrError
+from ffr_core.errors import BusyError, ConfigError, FfrError, RecordError
 from ffr_core.index import milvus, milvus_connection
 from ffr_core.index.lite import release_child, start_child
 from ffr_core.index.milvus import MilvusIndex
 from ffr_core.index.milvus_connection import check_server_version
+from ffr_core.index.milvus_rows import dialogue_rows, row_bytes
 from ffr_core.index.milvus_schema import PASSAGES, build_schema, layout_for
-from ffr_core.types import Filters
+from ffr_core.types import Dialogue, Filters, Turn
 
 HOLDER = """
 import sys
@@ -139,6 +142,147 @@ def test_a_large_lite_file_names_the_server_once(tmp_path, monkeypatch, caplog):
         "Milvus Lite holds more than 2 fragments and gets slow; set the index uri to a Milvus"
         " server (http://host:19530)"
     ]
+
+
+def test_nothing_is_found_where_no_row_ever_was(tmp_path):
+    index = open_lite(tmp_path / "i.db")
+    index.bury("buried", "d")
+    index._connection.upsert = broken_after(1, index._connection.upsert)
+    with pytest.raises(KeyboardInterrupt):
+        index.upsert("broken", say("d", "red bus"), "p")
+    del index._connection.upsert
+    for _ in range(2):
+        for tenant in ("buried", "broken"):
+            assert index.search(tenant, vector_of("x"), "bus", Filters(), 5) == []
+        index.close()
+        index = open_lite(tmp_path / "i.db")
+    index.upsert("buried", say("e", "red bus"), "p")
+    assert len(index.search("buried", vector_of("x"), "bus", Filters(), 5)) == 1
+    index.delete("buried", "e")
+    assert index.search("buried", vector_of("x"), "bus", Filters(), 5) == []
+    index.close()
+
+
+def broken_after(calls, method):
+    """The method, which is interrupted from the call after so many on."""
+    left = iter(range(calls))
+
+    def call(*args):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return method(*args)
+
+    return call
+
+
+def test_passages_are_counted_until_there_are_some(tmp_path, monkeypatch):
+    index = open_lite(tmp_path / "i.db")
+    index.upsert("t", say("d", "red bus"), "p")
+    for _ in range(2):
+        assert index.search("t", vector_of("x"), "bus", Filters(), 5)
+        monkeypatch.setattr(index._connection, "count", None)
+    index.close()
+
+
+def test_a_call_beyond_its_time_is_one_sentence(tmp_path):
+    index = open_lite(tmp_path / "i.db")
+    index.upsert("t", say("d", "red bus"), "p")
+    index._connection.timeout = 0.0001
+    message = r"gave no answer \(DEADLINE_EXCEEDED, limit 0\.0001 s\) while .*run the same command"
+    with pytest.raises(BusyError, match=message):
+        index.search("t", vector_of("x"), "bus", Filters(), 5)
+    index._connection.timeout = 30.0
+    assert index.search("t", vector_of("x"), "bus", Filters(), 5)
+    index.close()
+
+
+class RpcTrouble(grpc.RpcError):
+    def __init__(self, code):
+        self._code = code
+
+    def code(self):
+        return self._code
+
+    def details(self):
+        return "token expired"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind", "message"),
+    [
+        (RpcTrouble(grpc.StatusCode.UNAVAILABLE), BusyError, "UNAVAILABLE"),
+        (MilvusException(grpc.StatusCode.UNAVAILABLE, "gone"), BusyError, "UNAVAILABLE"),
+        (RpcTrouble(grpc.StatusCode.UNAUTHENTICATED), FfrError, "token expired; check"),
+        (MilvusException(1, "full disk"), FfrError, "full disk; check"),
+        (grpc.RpcError("odd"), FfrError, "odd; check"),
+    ],
+)
+def test_errors_of_the_network_are_one_sentence(tmp_path, trouble, kind, message):
+    index = open_lite(tmp_path / "i.db")
+
+    def fail(*_, **__):
+        raise trouble
+
+    index._connection.client.has_collection = fail
+    with pytest.raises(FfrError, match=message) as error:
+        index.stats("t")
+    assert type(error.value) is kind
+    index.close()
+
+
+@pytest.mark.parametrize("failures", [1, 4, 5])
+def test_a_search_beside_a_write_is_repeated_when_lite_miscounts(tmp_path, monkeypatch, failures):
+    index = open_lite(tmp_path / "i.db")
+    index.upsert("t", say("d", "red bus"), "p")
+    search, left = index._connection.client.search, iter(range(failures))
+
+    def miscounting(*args, **options):
+        if options["anns_field"] == "words" and next(left, None) is not None:
+            raise MilvusException(2000, "Invalid sparse row: negative value: segcore error")
+        return search(*args, **options)
+
+    monkeypatch.setattr(index._connection.client, "search", miscounting)
+    if failures < 5:
+        assert index.search("t", vector_of("x"), "bus", Filters(), 5)
+    else:
+        with pytest.raises(FfrError, match="Invalid sparse row"):
+            index.search("t", vector_of("x"), "bus", Filters(), 5)
+    index.close()
+
+
+def test_many_speakers_make_small_batches(tmp_path, monkeypatch):
+    crowd = [f"{i:04d}" + "ü" * 100 for i in range(300)]
+    turns = tuple(Turn(turn_id=i, speaker=name, text="hi") for i, name in enumerate(crowd))
+    item = indexed(Dialogue(dialogue_id="d", turns=turns), [range(300)])
+    _, passages = dialogue_rows("t", item, 1)
+    assert row_bytes(passages, DIM) > 300 * 204
+    index = open_lite(tmp_path / "i.db")
+    monkeypatch.setattr(milvus_connection, "_BYTES_AT_ONCE", 2**20)
+    upsert, sizes = index._connection.client.upsert, []
+
+    def counted(collection, rows, **options):
+        sizes.append(
+            len(rows) * sum(len(name.encode()) for name in rows[0].get("participants", []))
+        )
+        return upsert(collection, rows, **options)
+
+    monkeypatch.setattr(index._connection.client, "upsert", counted)
+    index.upsert("t", item, "p")
+    assert 2**17 < max(sizes) < 2**20
+    ghost = Filters(participants=(crowd[299],))
+    assert len(index.search("t", vector_of("x"), "hi", ghost, 5)[0].passages) == 300
+    index.close()
+
+
+def test_too_many_speakers_are_refused_with_their_number(tmp_path):
+    turns = tuple(Turn(turn_id=i, speaker=f"P{i}", text="hi") for i in range(1025))
+    index = open_lite(tmp_path / "i.db")
+    with pytest.raises(
+        RecordError, match="'d' has 1025 speakers, at most 1024 fit; split"
+    ) as error:
+        index.upsert("t", indexed(Dialogue(dialogue_id="d", turns=turns), [range(1025)]), "p")
+    assert error.value.reason == "too_many_speakers"
+    index.close()
 
 
 @pytest.mark.parametrize("version", ["2.3.9", "v2.4.15", "2.4", "unknown"])

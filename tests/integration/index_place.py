@@ -92,7 +92,9 @@ def dump(index):
         keys = [row["id"] for row in view.connection.scan(collection, view.scope, [])]
         for start in range(0, len(keys), 200):
             part = view.connection.get(collection, keys[start : start + 200], fields, "Strong")
-            found.update(((collection, key), row) for key, row in part.items())
+            for row in part.values():
+                dialogue, _, place = row.pop("id").split(":", 2)
+                found[collection, dialogue, place] = row
     return found
 
 

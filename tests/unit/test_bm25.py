@@ -14,6 +14,10 @@ def test_tokens_are_lower_cased_words_without_punctuation():
     assert tokenize("Don't GO, Zoë_9!") == ["don", "t", "go", "zoë_9"]
 
 
+def test_decomposed_accents_do_not_split_a_word():
+    assert tokenize("Jose\u0301") == tokenize("Jos\u00e9") == ["jos\u00e9"]
+
+
 def test_chinese_is_split_into_words_and_mixed_runs_stay_apart():
     assert tokenize("明天吃火锅ok吗") == ["明天", "火锅", "吃火锅", "ok", "吗"]
 
