@@ -145,9 +145,7 @@ class MilvusIndex:
                 fragments, passages = dialogue_rows(tenant, item, revision)
                 new[view.fragments] += fragments
                 new[view.passages] += passages
-                headers.append(
-                    _header_of(item, payload, revision, len(fragments), len(passages))
-                )
+                headers.append(_header_of(item, payload, revision, len(fragments), len(passages)))
             for collection, rows in new.items():
                 self._connection.upsert(collection, rows, row_bytes(rows, self._dim))
             updated = [header for header in headers if header.dialogue_id in known]
