@@ -96,6 +96,7 @@ prompts = "compact"
 )
 
 
+@pytest.mark.slow  # test_reindex.py does the same without an engine
 def test_a_reindex_builds_beside_the_old_index_and_switches_at_its_end(
     ray_cluster, tmp_path, monkeypatch
 ):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from ffr_core.profile import load_profile
 from ffr_core.records import dialogue_from_record
 from serve.app import APP, running
 from serve.auth import describe_entry, new_key
+from serve.routing import WRITE_ROUTER, dialogue_key
 from serve.runtime import free_port
 from serve.versions import folder_version
 
@@ -195,3 +197,42 @@ def test_a_process_that_dies_costs_no_answer(service):
     assert {answer.status_code for answer in answers} == {200}
     for answer in answers:
         check(answer.json(), service)
+
+
+KEYS = [dialogue_key("acme", f"talk-{n}") for n in range(6)]
+
+
+@pytest.fixture(scope="module")
+def owners(service):
+    """A handle of two processes, routed as index owners are, that take two calls at a time."""
+    from ray import serve
+    from ray.serve.config import RequestRouterConfig
+
+    class Owner:
+        def write(self):
+            time.sleep(0.02)
+            return os.getpid()
+
+    options = {
+        "num_replicas": 2,
+        "ray_actor_options": {"num_cpus": 0.1},
+        "max_ongoing_requests": 2,
+        "request_router_config": RequestRouterConfig(request_router_class=WRITE_ROUTER),
+    }
+    application = serve.deployment(Owner).options(**options).bind()
+    yield serve.run(application, name="owners", route_prefix=None)
+    serve.delete("owners")
+
+
+def test_the_writes_of_a_dialogue_meet_in_one_process_even_when_it_is_full(owners):
+    calls = [(key, owners.options(session_id=key).write.remote()) for key in KEYS for _ in range(8)]
+    pids = {key: set() for key in KEYS}
+    for key, call in calls:
+        pids[key].add(call.result(timeout_s=60))
+    assert {len(found) for found in pids.values()} == {1}
+    assert len(set.union(*pids.values())) == 2
+
+
+def test_calls_without_a_session_use_both(owners):
+    calls = [owners.write.remote() for _ in range(24)]
+    assert len({call.result(timeout_s=60) for call in calls}) == 2
