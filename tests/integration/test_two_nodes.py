@@ -45,12 +45,12 @@ class Nodes:
     raylets: list[psutil.Process]
     kill: object
 
-    def with_replica(self, name):
-        """Numbers of the nodes that run a process of a deployment."""
+    def running(self, name):
+        """Numbers of the nodes that run a process with that in its title."""
         return [
             number
             for number, raylet in enumerate(self.raylets)
-            if any(f"ServeReplica:ffrs:{name}" in " ".join(c.cmdline()) for c in raylet.children())
+            if any(name in " ".join(child.cmdline()) for child in raylet.children())
         ]
 
 
@@ -95,17 +95,27 @@ def nodes():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_a_node_that_goes_away_loses_and_doubles_nothing(tmp_path, calm, nodes):
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("owner_goes", [False, True])
+def test_a_node_that_goes_away_loses_and_doubles_nothing(tmp_path, calm, nodes, owner_goes):
+    """With the owner go its answers: Ray may refuse a repeated stage, and the job runs again."""
     place = Place(tmp_path)
     place.corpus = calm[0].corpus
     build = "min_workers = 2\nmax_workers = 2\nbatch = 4\ncpus = 2\n"
     environment = dict(nodes.environment)
-    process = start(place, environment.pop("RAY_ADDRESS"), build, **environment)
+    address = environment.pop("RAY_ADDRESS")
+    process = start(place, address, build, **environment)
     wait_for_payloads(place, 10, process)
     assert process.poll() is None, "the job ended before a node could be killed"
-    nodes.kill(0)
-    assert process.wait(300) == 0, (place.home.parent / "job.log").read_text()
+    owners = nodes.running("ray::IndexOwner")
+    if owner_goes and not owners:
+        pytest.skip("Ray put the owner on the head node, which stays")
+    nodes.kill(owners[0] if owner_goes else next(n for n in (0, 1) if n not in owners))
+    log = place.home.parent / "job.log"
+    if process.wait(300) and owner_goes:
+        assert "StreamingGeneratorReplayInconsistentError" in log.read_text()
+        process = start(place, address, build, **environment)
+    assert process.wait(200) == 0, log.read_text()
     summary = json.loads((place.home / "runs" / "index" / "summary.json").read_text())
     assert summary["indexed"] + summary["updated"] + summary["unchanged"] == 96
     assert_same(place.rows(), calm[1])
@@ -177,8 +187,8 @@ def test_the_service_outlives_the_node_of_its_index(tmp_path, nodes):
         for place in PLACES:
             texts = [f"we meet at the old {place}", f"yes, the {place} is nice"]
             assert http.post("/v1/dialogues", json=record(place, texts)).status_code == 201
-        assert nodes.with_replica("Localizer") == [0, 1]
-        (owner,) = nodes.with_replica("IndexOwner")
+        assert nodes.running("ServeReplica:ffrs:Localizer") == [0, 1]
+        (owner,) = nodes.running("ServeReplica:ffrs:IndexOwner")
         clients = [threading.Thread(target=client, args=(n,)) for n in range(4)]
         for thread in clients:
             thread.start()
@@ -198,5 +208,6 @@ def test_the_service_outlives_the_node_of_its_index(tmp_path, nodes):
                 thread.join()
         assert not wrong
         assert after == set(PLACES), failed
-        assert set(failed) <= {200, 503, 504}, failed  # 200: partial, and said so
+        # 200: partial, and said so; 500 is Ray's, where the ingress of a request went away with it.
+        assert set(failed) <= {200, 500, 503, 504}, failed
         assert http.get("/v1/stats").json()["dialogues"] == len(PLACES)
