@@ -9,9 +9,10 @@ from typing import Any
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from ffr_core.index.keys import dialogue_key
 from ffr_core.types import Dialogue, Filters, Header, IndexStats, Localization
 from serve.problems import Problem
-from serve.routing import dialogue_key, fragment_key
+from serve.routing import fragment_key
 from serve.versions import AdapterVersion
 from serve.workers import Added, Group, Recall, Returned
 

@@ -25,17 +25,8 @@ WRITE_ROUTER = "serve.routing.DialogueRouter"
 def fragment_key(tenant: str, payload: str, fragment_id: int, attempt: int = 0) -> str:
     """The session id of a candidate: who it is, and how often it was tried. Names nobody."""
     parts = (tenant, payload, str(fragment_id))
-    return f"{_digest(parts)}#{attempt}"
-
-
-def dialogue_key(tenant: str, dialogue_id: str) -> str:
-    """The session id of the writes of a dialogue. Names nobody."""
-    return _digest((tenant, dialogue_id))
-
-
-def _digest(parts: Sequence[str]) -> str:
     data = b"".join(len(part.encode()).to_bytes(4) + part.encode() for part in parts)
-    return hashlib.sha256(data).hexdigest()[:32]
+    return f"{hashlib.sha256(data).hexdigest()[:32]}#{attempt}"
 
 
 def ranking(session_id: str, names: Sequence[str]) -> list[int]:

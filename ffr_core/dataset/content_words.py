@@ -10,10 +10,15 @@ from typing import Any
 from ffr_core.index.bm25 import tokenize
 
 
-@cache
 def stop_words() -> frozenset[str]:
     """The shipped list of words that say nothing about a topic."""
-    path = resources.files("ffr_core") / "data" / "chatlog" / "stop_words.txt"
+    return word_list("stop_words")
+
+
+@cache
+def word_list(name: str) -> frozenset[str]:
+    """A shipped list of single words in `data/chatlog`; lines that begin with `#` are comments."""
+    path = resources.files("ffr_core") / "data" / "chatlog" / f"{name}.txt"
     lines = path.read_text(encoding="utf-8").splitlines()
     return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 

@@ -12,10 +12,8 @@ import re
 import string
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 
-from ffr_core.dataset.content_words import stop_words, tagged_words
+from ffr_core.dataset.content_words import stop_words, tagged_words, word_list
 from ffr_core.dataset.privacy import Pseudonyms
 
 _LATIN = r"A-Za-z\u00c0-\u024f\u1e00-\u1eff"
@@ -78,12 +76,9 @@ def replace_names(text: str, table: NameTable) -> tuple[str, int]:
     return pattern.subn(lambda match: known[forms[(match.lastindex or 1) - 1][0]], text)
 
 
-@cache
 def titles() -> frozenset[str]:
     """The shipped list of titles, kinship and roles in the names of speakers."""
-    path = resources.files("ffr_core") / "data" / "chatlog" / "titles.txt"
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
+    return word_list("titles")
 
 
 def _chinese_forms(speaker: str) -> Iterator[str]:

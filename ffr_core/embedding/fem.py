@@ -9,6 +9,7 @@ Shapes: B batch, L tokens, D embedding.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -157,7 +158,7 @@ def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[in
     return batches
 
 
-class FemBase:
+class FemBase(ABC):
     """What the engines of FEM share: prompts, sizes and the fingerprint; `_encode` is theirs."""
 
     def __init__(self, encoder: PromptEncoder, template: FemTemplate, fingerprint: str) -> None:
@@ -198,9 +199,9 @@ class FemBase:
         """Return [Q, D], unit norm."""
         return self._encode([self._inputs.render_query(text) for text in texts])
 
+    @abstractmethod
     def _encode(self, prompts: Sequence[RenderedPrompt]) -> NDArray[np.float32]:
         """Unit vectors [B, D] of B prompts, none included."""
-        raise NotImplementedError
 
 
 class FemEncoder(FemBase):

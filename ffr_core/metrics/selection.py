@@ -41,8 +41,12 @@ class SelectionScores:
     mcc: float
 
 
-def count(predicted: Collection[int], gold: Collection[int], num_ids: int) -> Counts:
+def count(
+    predicted: Collection[int], gold: Collection[int], num_ids: int, unknown: int = 0
+) -> Counts:
     """Compare two id sets out of `num_ids` possible ids.
+
+    `unknown` is how many more were predicted that do not exist: they are false positives.
 
     Example:
         `count({0, 1}, {1, 2}, 5)` is tp 1, fp 1, fn 1, tn 2.
@@ -50,7 +54,7 @@ def count(predicted: Collection[int], gold: Collection[int], num_ids: int) -> Co
     predicted_set, gold_set = set(predicted), set(gold)
     tp = len(predicted_set & gold_set)
     fp, fn = len(predicted_set) - tp, len(gold_set) - tp
-    return Counts(tp=tp, fp=fp, fn=fn, tn=num_ids - tp - fp - fn)
+    return Counts(tp=tp, fp=fp + unknown, fn=fn, tn=num_ids - tp - fp - fn)
 
 
 def scores(counts: Counts) -> SelectionScores:

@@ -58,11 +58,10 @@ def count_answers(
         num_turns, num_images = len(sample.dialogue.turns), len(sample.dialogue.images)
         parsed = parse_selection(completion.text, num_turns, num_images)
         found, gold = parsed.selection, sample.query.relevance
-        utterances += count(found.utterance_ids, gold.utterance_ids, num_turns)
-        images += count(found.image_ids, gold.image_ids, num_images)
-        # Ids that do not exist are wrong ones.
-        utterances += Counts(fp=parsed.unknown_utterances)
-        images += Counts(fp=parsed.unknown_images)
+        utterances += count(
+            found.utterance_ids, gold.utterance_ids, num_turns, parsed.unknown_utterances
+        )
+        images += count(found.image_ids, gold.image_ids, num_images, parsed.unknown_images)
         well_formed += parsed.well_formed
     return utterances, images, well_formed
 

@@ -38,8 +38,12 @@ def count_table(cell: Cell) -> Table:
     rows = []
     for query, chosen in zip(cell["queries"], cell["selection"], strict=True):
         counted = [
-            selection.count(chosen[f"{name}_ids"], query[f"{name}_ids"], query[total])
-            + Counts(fp=chosen.get(f"unknown_{name}", 0))
+            selection.count(
+                chosen[f"{name}_ids"],
+                query[f"{name}_ids"],
+                query[total],
+                chosen.get(f"unknown_{name}", 0),
+            )
             for name, total in (("utt", "num_turns"), ("img", "num_images"))
         ]
         rows.append([n for c in counted for n in (c.tp, c.fp, c.fn, c.tn)])

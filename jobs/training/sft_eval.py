@@ -68,10 +68,10 @@ def score_one(example: Example, completion: Completion, task: Task) -> dict[str,
     return {
         "well_formed": answer.well_formed,
         "error": error,
-        # Ids that do not exist are wrong ones.
-        "utterance": count(mine.utterance_ids, gold.utterance_ids, turns)
-        + Counts(fp=answer.unknown_utterances),
-        "image": count(mine.image_ids, gold.image_ids, images) + Counts(fp=answer.unknown_images),
+        "utterance": count(
+            mine.utterance_ids, gold.utterance_ids, turns, answer.unknown_utterances
+        ),
+        "image": count(mine.image_ids, gold.image_ids, images, answer.unknown_images),
     }
 
 

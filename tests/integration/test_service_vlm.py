@@ -10,12 +10,13 @@ import pytest
 import vlm_parts
 
 from ffr_core.engine.build import close_shared_engines
+from ffr_core.index.keys import dialogue_key
 from ffr_core.parts import open_system
 from ffr_core.profile import load_profile
 from ffr_core.records import dialogue_from_record
 from serve.app import APP, running
 from serve.auth import describe_entry, new_key
-from serve.routing import WRITE_ROUTER, dialogue_key
+from serve.routing import WRITE_ROUTER
 from serve.runtime import free_port
 from serve.versions import folder_version
 

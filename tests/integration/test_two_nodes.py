@@ -54,6 +54,14 @@ class Nodes:
         ]
 
 
+def end(process):
+    """Wait for a process that was told to end."""
+    try:
+        process.wait(90)
+    finally:
+        process.kill()
+
+
 @pytest.fixture
 def nodes():
     """A cluster with two nodes of three CPUs."""
@@ -88,10 +96,7 @@ def nodes():
             )
         finally:
             holder.stdin.close()
-            try:
-                holder.wait(60)
-            finally:
-                holder.kill()
+            end(holder)
 
 
 @pytest.mark.slow
@@ -144,10 +149,7 @@ def service_on(nodes, folder):
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(90)
-        finally:
-            process.kill()
+        end(process)
 
 
 @pytest.mark.slow

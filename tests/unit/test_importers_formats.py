@@ -1,10 +1,10 @@
 import json
 import re
-import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
+from export_parts import DATA, copy, run
 from PIL import Image
 
 import ffr_core.importers
@@ -13,20 +13,7 @@ from ffr_core.importers import FORMATS, REASONS, import_export
 from ffr_core.importers.drafts import DraftDialogue
 from ffr_core.importers.media import kind_of, telling
 from ffr_core.importers.text import slug
-from ffr_core.records import read_jsonl, record_from_dialogue
-
-DATA = Path(__file__).parents[1] / "data" / "exports"
-
-
-def run(format_name, path, tmp_path, **options):
-    shutil.rmtree(tmp_path / "out", ignore_errors=True)
-    report = import_export(format_name, path, tmp_path / "out", **options)
-    assert report.balanced
-    return report, list(read_jsonl(tmp_path / "out" / "dialogues.jsonl"))
-
-
-def copy(name, tmp_path):
-    return Path(shutil.copytree(DATA / name, tmp_path / name))
+from ffr_core.records import record_from_dialogue
 
 
 def draw(path):

@@ -1,26 +1,12 @@
 """Words and times that are easily lost: cards of apps, forwards, XML, records without a zone."""
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
+from export_parts import DATA, copy, run
 
 from ffr_core.errors import InputError
 from ffr_core.importers import import_export
-from ffr_core.records import read_jsonl
-
-DATA = Path(__file__).parents[1] / "data" / "exports"
-
-
-def run(format_name, path, tmp_path, **options):
-    report = import_export(format_name, path, tmp_path / "out", **options)
-    assert report.balanced
-    return report, list(read_jsonl(tmp_path / "out" / "dialogues.jsonl"))
-
-
-def copy(name, tmp_path):
-    return Path(shutil.copytree(DATA / name, tmp_path / name))
 
 
 def test_words_of_slack_apps(tmp_path):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from random import Random
 
 from ffr_core.dataset.synthetic.config import QaPair
-from ffr_core.dataset.synthetic.grammar import Grammar, Subject, phrase
-from ffr_core.dataset.synthetic.queries import Meaning, Scene, write_query
+from ffr_core.dataset.synthetic.grammar import Grammar, phrase
+from ffr_core.dataset.synthetic.queries import Scene, picture_of, write_query
+from ffr_core.dataset.synthetic.turns import subject_of
 from ffr_core.dataset.synthetic.words import Lexicon
 
 
@@ -24,19 +25,17 @@ def write_pairs(
     for turn_id, piece in enumerate(scene.pieces):
         following = scene.pieces[turn_id + 1] if turn_id + 1 < len(scene.pieces) else None
         is_question = piece.aspect and following and following.answers and following.aspect
-        topic = scene.topics[piece.topic]
         question: str | None = None
         images: tuple[int, ...] = ()
         if piece.picture is not None:
-            shown = Subject(object=piece.picture.object, color=piece.picture.color)
-            meaning = Meaning(subject=shown, turns=False, pictures=True)
+            shown = piece.picture
+            meaning = picture_of("co", shown.object, shown.color, shown.place)
             question, images = write_query(meaning, templates, words, rng), (num_pictures,)
             num_pictures += 1
         elif asked_at is not None:
             question = scene.pieces[asked_at].text
         elif piece.aspect is not None and not is_question:
-            named = {slot: topic.value(slot) if slot in piece.slots else None for slot in "aop"}
-            subject = Subject(object=named["o"], action=named["a"], place=named["p"])
+            subject = subject_of(scene.topics[piece.topic], piece.slots)
             frame = rng.choice(templates.aspects[piece.aspect].questions)
             question = frame.format(s=phrase(subject, templates, words, rng))
         if question is not None:

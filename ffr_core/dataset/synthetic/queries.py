@@ -201,7 +201,7 @@ class QueryWriter:
     def _pictures(self) -> Meaning:
         picture = self.rng.choice(self.shown)
         named = self.rng.choices(("co", "op", "cop", "c"), (54, 20, 10, 16))[0]
-        return _picture_of(named, picture.object, picture.color, picture.place)
+        return picture_of(named, picture.object, picture.color, picture.place)
 
     def _foreign(self) -> Meaning:
         """Something that is most likely not in the dialogue."""
@@ -209,7 +209,7 @@ class QueryWriter:
         if self.shown and self.rng.random() < 0.4:
             named = self.rng.choices(("co", "op", "c"), (60, 25, 15))[0]
             color, place = self.rng.choice(COLORS), self.rng.choice(PLACES)
-            return _picture_of(named, key, color, place)
+            return picture_of(named, key, color, place)
         extra = self.rng.choice(("", "a", "p"))
         subject = Subject(
             object=key,
@@ -225,7 +225,7 @@ class QueryWriter:
         if self.shown and self.rng.random() < 0.5:
             first, second = self.rng.choice(self.shown), self.rng.choice(self.shown)
             named = self.rng.choices(("co", "op"), (70, 30))[0]
-            return _picture_of(named, first.object, second.color, second.place)
+            return picture_of(named, first.object, second.color, second.place)
         slot = self.rng.choice(("a", "p", "aspect"))
         if slot == "aspect":
             return Meaning(subject=self._of(one), aspect=self.rng.choice(ASPECTS))
@@ -237,7 +237,8 @@ class QueryWriter:
         return Meaning(subject=subject)
 
 
-def _picture_of(named: str, key: str, color: str, place: str) -> Meaning:
+def picture_of(named: str, key: str, color: str, place: str) -> Meaning:
+    """Asks for pictures alone; `named` holds the slots (c, o, p) that are said."""
     subject = Subject(
         object=key if "o" in named else None,
         color=color if "c" in named else None,

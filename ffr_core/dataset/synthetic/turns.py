@@ -37,6 +37,12 @@ Unit = tuple[Piece, ...]
 """Turns that stay together: a question and its answer, a turn and its reply."""
 
 
+def subject_of(topic: Topic, slots: str) -> Subject:
+    """A topic as far as some of its slots (a, o, p) name it."""
+    named = {slot: topic.value(slot) if slot in slots else None for slot in "aop"}
+    return Subject(object=named["o"], action=named["a"], place=named["p"])
+
+
 class TopicWriter:
     """Writes the units of one topic."""
 
@@ -77,9 +83,7 @@ class TopicWriter:
         return "".join(slot for slot in "aop" if slot in key or slot == extra)
 
     def _subject(self, slots: str) -> str:
-        named = {slot: self.topic.value(slot) if slot in slots else None for slot in "aop"}
-        subject = Subject(object=named["o"], action=named["a"], place=named["p"])
-        return phrase(subject, self.templates, self.words, self.rng)
+        return phrase(subject_of(self.topic, slots), self.templates, self.words, self.rng)
 
     def _piece(self, template: str, slots: str, aspect: str | None = None) -> Piece:
         value = self.values[aspect] if aspect else ""
