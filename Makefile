@@ -37,7 +37,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: $(VENV)/.installed-vllm lint
-	$(BIN)/pytest -q --durations=10 -m "not slow"
+	$(BIN)/pytest -q --durations=10 -m "not slow" -n 2
 
 test-slow: $(VENV)/.installed-vllm
 	$(BIN)/pytest -q --durations=10 -m slow

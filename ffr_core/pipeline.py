@@ -241,6 +241,18 @@ class System:
         Candidates whose dialogue was deleted or replaced after the recall are left out, with a line
         in the log; the service calls such an answer partial.
         """
+        found = self.find(query, tenant=tenant, filters=filters, num_candidates=num_candidates)
+        return [answer for answer, _ in found]
+
+    def find(
+        self,
+        query: str,
+        *,
+        tenant: str = "default",
+        filters: Filters | None = None,
+        num_candidates: int | None = None,
+    ) -> list[tuple[DialogueAnswer, Dialogue]]:
+        """As `search`, each answer with its dialogue as it was read."""
         query = check_query(query)
         filters = filters or Filters()
         query_vector_D = self.builder.encoder.encode_queries([query])[0]
@@ -251,7 +263,7 @@ class System:
             filters,
             num_candidates or self.num_candidates,
         )
-        candidates, dialogues = self._readable(tenant, recalled)
+        candidates, dialogues = self.readable(tenant, recalled)
         parts = [
             (query, dialogues[c.dialogue_id], c.fragment.turn_ids, c.passages) for c in candidates
         ]
@@ -264,12 +276,16 @@ class System:
             (c, keep_inside(filters, dialogues[c.dialogue_id], localization))
             for c, localization in weighed
         ]
-        return aggregate(found, dialogues, self.min_relevance)
+        answers = aggregate(found, dialogues, self.min_relevance)
+        return [(answer, dialogues[answer.dialogue_id]) for answer in answers]
 
-    def _readable(
+    def readable(
         self, tenant: str, recalled: Sequence[Candidate]
     ) -> tuple[list[Candidate], dict[str, Dialogue]]:
-        """The candidates whose dialogue is there, one content of each, and the dialogues."""
+        """The candidates whose dialogue is there, one content of each, and the dialogues by id.
+
+        How many are left out stands in the log.
+        """
         contents: dict[str, str] = {}
         dialogues: dict[str, Dialogue] = {}
         for candidate in recalled:

@@ -69,9 +69,8 @@ def calibrate(
         InputError: The files hold no queries, or too few dialogues to split.
     """
     sets = [(load_set(path, max_queries, hide_timestamps=False), path) for path in files]
-    examples = [
-        example for data, path in sets for example in collect(profile_name, data, folder_of(path))
-    ]
+    collected = [collect(profile_name, data, folder_of(path)) for data, path in sets]
+    examples = [example for part, _ in collected for example in part]
     fitting = [e for e in examples if fits(e.asked_of)]
     measuring = [e for e in examples if not fits(e.asked_of)]
     if not fitting or not measuring:
@@ -91,7 +90,11 @@ def calibrate(
     results = {
         "profile": profile_name,
         "method": method,
-        "candidates": {"fitted_on": len(fitting), "measured_on": len(measuring)},
+        "candidates": {
+            "fitted_on": len(fitting),
+            "measured_on": len(measuring),
+            "left_out": sum(left_out for _, left_out in collected),
+        },
         "queries": sum(len(data.asked) for data, _ in sets),
         "expected_calibration_error": {
             kind: {way: round(calibration_error(bins[way][kind]), 4) for way in bins}
@@ -114,10 +117,11 @@ def fits(dialogue_id: str) -> bool:
     return hashlib.sha256(dialogue_id.encode()).digest()[0] % 2 == 0
 
 
-def collect(profile_name: str, data: EvalSet, folder: Path) -> list[Example]:
+def collect(profile_name: str, data: EvalSet, folder: Path) -> tuple[list[Example], int]:
     """Index the set with the profile's own parts and read the candidates of every query.
 
-    Pictures below `folder` are readable.
+    Pictures below `folder` are readable. The number is that of candidates that were left out: their
+    dialogue was gone when it was to be read.
     """
     if not data.asked:
         raise InputError("a file without queries calibrates nothing; give one with gold labels")
@@ -128,11 +132,13 @@ def collect(profile_name: str, data: EvalSet, folder: Path) -> list[Example]:
         for start in range(0, len(data.dialogues), BATCH):
             items = system.builder.build(data.dialogues[start : start + BATCH])
             write_dialogues(system.index, system.payloads, TENANT, items)
-        return [
-            Example(asked_of=dialogue.dialogue_id, found=found, gold=gold)
-            for dialogue, query in data.asked
-            for found, gold in _read(system, dialogue, query)
-        ]
+        examples: list[Example] = []
+        left_out = 0
+        for dialogue, query in data.asked:
+            found, missing = _read(system, dialogue, query)
+            examples += found
+            left_out += missing
+        return examples, left_out
 
 
 def _system(profile: Profile, home: str) -> System:
@@ -145,18 +151,22 @@ def _system(profile: Profile, home: str) -> System:
     )
 
 
-def _read(system: System, dialogue: Dialogue, query: Query) -> list[tuple[Localization, Selection]]:
+def _read(system: System, dialogue: Dialogue, query: Query) -> tuple[list[Example], int]:
     vector_D = system.builder.encoder.encode_queries([query.query])[0]
-    candidates = system.index.search(
-        TENANT, vector_D, query.query, Filters(), system.num_candidates
-    )
-    known = {c.payload: system.payloads.get(TENANT, c.payload) for c in candidates}
-    parts = [(query.query, known[c.payload], c.fragment.turn_ids, c.passages) for c in candidates]
-    found = localize_all(system.localizer, parts)
-    return [
-        (localization, gold_inside(candidate, dialogue, query))
-        for candidate, localization in zip(candidates, found, strict=True)
+    recalled = system.index.search(TENANT, vector_D, query.query, Filters(), system.num_candidates)
+    candidates, known = system.readable(TENANT, recalled)
+    parts = [
+        (query.query, known[c.dialogue_id], c.fragment.turn_ids, c.passages) for c in candidates
     ]
+    examples = [
+        Example(
+            asked_of=dialogue.dialogue_id,
+            found=found,
+            gold=gold_inside(candidate, dialogue, query),
+        )
+        for candidate, found in zip(candidates, localize_all(system.localizer, parts), strict=True)
+    ]
+    return examples, len(recalled) - len(candidates)
 
 
 def gold_inside(candidate: Candidate, dialogue: Dialogue, query: Query) -> Selection:
@@ -224,6 +234,8 @@ def describe(results: dict[str, Any]) -> str:
         f"{results['queries']} queries; fitted on {counts['fitted_on']} candidates, measured on"
         f" {counts['measured_on']} of other dialogues"
     ]
+    if counts["left_out"]:
+        lines.append(f"  left out, their dialogue was gone: {counts['left_out']} candidates")
     for kind, error in results["expected_calibration_error"].items():
         few = "  (few scores)" if results["scores"][kind] < FEWEST else ""
         lines.append(

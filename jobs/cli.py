@@ -117,8 +117,7 @@ def search_command(
         dialogue_ids=tuple(dialogue or ()),
     )
     with open_existing(profile, home) as system:
-        answers = system.search(query, tenant=tenant, filters=filters)[:limit]
-        shown = [(answer, system.payloads.get(tenant, answer.payload)) for answer in answers]
+        shown = system.find(query, tenant=tenant, filters=filters)[:limit]
     if as_json:
         print(json.dumps([answer_record(a, d) for a, d in shown], ensure_ascii=False, indent=2))
     elif not shown:

@@ -13,6 +13,7 @@ import logging
 import pickle
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -195,9 +196,10 @@ def _start_owners(
 
     lite = Profile.model_validate(profile).index.is_lite
     owner = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(IndexOwnerOrError)
+    name, beside = uuid.uuid4().hex, config.prefix is not None
     owners = [
-        owner.remote(profile, fingerprint, dim, config.tenant, config.prefix is not None)
-        for _ in range(1 if lite else config.writers)
+        owner.remote(profile, fingerprint, dim, config.tenant, name, number, beside)
+        for number in range(1 if lite else config.writers)
     ]
     for refusal in ray.get([o.error.remote() for o in owners]):
         if refusal is not None:

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ffr_core.errors import BusyError, RecordError
 from ffr_core.parts import build_index, build_payloads
 from ffr_core.pipeline import write_dialogues
 from ffr_core.profile import Profile
-from ffr_core.types import IndexedDialogue
+from ffr_core.storage import open_storage
+from ffr_core.types import Header, IndexedDialogue
+from jobs.index_notes import Decision, Note, Order, RunNotes
 
-Decision = Literal["new", "changed", "unchanged", "deleted", "duplicate"]
 Refusal = tuple[str, str]
 """Reason and message of a record that is not written."""
 _REPLACED: Refusal = ("duplicate_id", "a later record of this run has the same dialogue_id")
-Order = tuple[str, int]
-"""(source, position): among records with one dialogue_id the last one in this order wins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +46,20 @@ class IndexOwner:
         encoder_fingerprint: str,
         dim: int,
         tenant: str,
+        run: str,
+        number: int = 0,
         keep_others: bool = False,
     ) -> None:
         """Open the index; wait a little for a process that is just closing it.
 
-        `keep_others` is for an index beside another one over the same payloads.
+        Args:
+            profile: Index and storage.
+            encoder_fingerprint: What the vectors are made with.
+            dim: D.
+            tenant: Owner of the dialogues.
+            run: Name of the run; an owner of the same run and number goes on where it was lost.
+            number: Its number among the owners of the run.
+            keep_others: For an index beside another one over the same payloads.
         """
         parsed = Profile.model_validate(profile)
         deadline = time.monotonic() + 90
@@ -64,8 +73,12 @@ class IndexOwner:
                 time.sleep(0.5)
         self._payloads = build_payloads(parsed)
         self._tenant, self._keep_others = tenant, keep_others
+        storage = open_storage(parsed.storage.uri, endpoint_url=parsed.storage.s3_endpoint)
+        self._notes = RunNotes(storage, tenant, run, number)
         self._orders: dict[bytes, Order] = {}
-        self._decisions: dict[bytes, tuple[Order, Decision]] = {}
+        self._decisions: dict[Order, Decision] = {}
+        for note in self._notes.read():
+            self._remember(note)
         self._begun: Counter[str] = Counter()
 
     def begin(self, work: str) -> int:
@@ -83,30 +96,40 @@ class IndexOwner:
         """Say for each record whether there is work to do; remembers which record wins.
 
         `restore` removes the tombstones of deleted dialogues, unless it is a dry run. A record that
-        is asked about again gets the same answer: Ray repeats a stage when a node takes its output
-        along, and refuses one that then gives another number of blocks.
+        is asked about again gets the same answer, also from an owner that was lost meanwhile: Ray
+        repeats a stage when a node takes its output along, and refuses one that then gives another
+        number of blocks.
         """
         headers = self._index.headers(self._tenant, {claim.dialogue_id for claim in claims})
-        decisions: list[Decision] = []
+        notes: list[Note] = []
         for claim in claims:
-            header = headers.get(claim.dialogue_id)
-            key = _key(claim.dialogue_id)
-            order, earlier = self._decisions.get(key, (None, None))
-            if earlier is not None and order == claim.order:
-                decisions.append(earlier)
-            elif not self._wins(claim.dialogue_id, claim.order):
-                decisions.append("duplicate")
-            elif header is None:
-                decisions.append("new")
-            elif header.deleted:
-                if restore and not dry_run:
-                    self._index.restore(self._tenant, claim.dialogue_id)
-                decisions.append("new" if restore else "deleted")
-            else:
-                same = header.fingerprint == claim.fingerprint
-                decisions.append("unchanged" if same else "changed")
-            self._decisions[key] = (claim.order, decisions[-1])
-        return decisions
+            if claim.order not in self._decisions:
+                decision = self._decision(claim, headers.get(claim.dialogue_id), restore, dry_run)
+                notes.append(Note(_key(claim.dialogue_id).hex(), claim.order, decision))
+                self._remember(notes[-1])
+        if not dry_run:
+            self._notes.add(notes)
+        return [self._decisions[claim.order] for claim in claims]
+
+    def _decision(
+        self, claim: Claim, header: Header | None, restore: bool, dry_run: bool
+    ) -> Decision:
+        if not self._wins(claim.dialogue_id, claim.order):
+            return "duplicate"
+        if header is None:
+            return "new"
+        if header.deleted:
+            if restore and not dry_run:
+                self._index.restore(self._tenant, claim.dialogue_id)
+            return "new" if restore else "deleted"
+        return "unchanged" if header.fingerprint == claim.fingerprint else "changed"
+
+    def _remember(self, note: Note) -> None:
+        source, position = note.order
+        order = (sys.intern(source), position)
+        key = bytes.fromhex(note.dialogue)
+        self._orders[key] = max(order, self._orders.get(key, order))
+        self._decisions[order] = note.decision
 
     def write(self, items: Sequence[tuple[Order, bytes]]) -> list[Refusal | None]:
         """Write dialogues; None for each that is written, else why it is not."""
@@ -143,14 +166,12 @@ class IndexOwner:
         }
 
     def close(self) -> None:
-        """Release the index before the actor ends."""
+        """Release the index at the end of the run, before the actor ends."""
         self._index.close()
+        self._notes.clear()
 
     def _wins(self, dialogue_id: str, order: Order) -> bool:
-        key = _key(dialogue_id)
-        best = max(order, self._orders.get(key, order))
-        self._orders[key] = best
-        return order == best
+        return order >= self._orders.get(_key(dialogue_id), order)
 
 
 def _key(dialogue_id: str) -> bytes:

@@ -27,7 +27,7 @@ from ffr_core.config import read_toml
 from ffr_core.errors import BusyError, ConfigError, NotFoundError, RecordError
 from ffr_core.index.collections import prefix_for, read_collections, switch_collections
 from ffr_core.parts import build_image_reader, build_payloads
-from ffr_core.profile import Profile, data_home, load_profile
+from ffr_core.profile import Profile, data_home, load_profile, require_index
 from ffr_core.records import content_hash, record_from_dialogue
 from ffr_core.storage import open_storage
 from ffr_core.types import Header
@@ -83,24 +83,30 @@ def reindex(
         job: Further fields of `IndexJobConfig`, such as the pools of a cluster.
 
     Raises:
+        NotFoundError: There is no index; nothing is created.
         ConfigError: Nothing to do, a tenant was not named, or dialogues cannot be indexed; nothing
             is switched then.
     """
-    entries = KeysFile.parse(read_toml(Path(keys)), str(keys)).keys if keys else ()
-    named = list(dict.fromkeys(["default", *tenants, *(entry.tenant for entry in entries)]))
-    with ray_session():
-        return _reindex(profile_name, data_home(home), named, job or {})
-
-
-def _reindex(
-    profile_name: str, folder: Path, tenants: Sequence[str], job: dict[str, Any]
-) -> Reindexed:
-    started = time.monotonic()
+    folder = data_home(home)
     profile = load_profile(profile_name, folder)
     if profile.index.kind != "milvus":
         raise ConfigError(
             f"an index of kind {profile.index.kind!r} lies in memory; add to it again"
         )
+    try:
+        require_index(profile, folder)
+    except NotFoundError as error:
+        raise NotFoundError(f"there is nothing to reindex: {error}") from error
+    entries = KeysFile.parse(read_toml(Path(keys)), str(keys)).keys if keys else ()
+    named = list(dict.fromkeys(["default", *tenants, *(entry.tenant for entry in entries)]))
+    with ray_session():
+        return _reindex(profile_name, profile, folder, named, job or {})
+
+
+def _reindex(
+    profile_name: str, profile: Profile, folder: Path, tenants: Sequence[str], job: dict[str, Any]
+) -> Reindexed:
+    started = time.monotonic()
     storage = open_storage(profile.storage.uri, endpoint_url=profile.storage.s3_endpoint)
     current = read_collections(storage).current
     _check_all_named(profile, current, tenants)
@@ -144,7 +150,7 @@ def read_job(path: Path | None) -> dict[str, Any]:
 
 
 def _check_all_named(profile: Profile, prefix: str, tenants: Sequence[str]) -> None:
-    """Refuse to hide the dialogues of tenants that nobody thought of."""
+    """Refuse an index without dialogues, and to hide those of tenants that nobody thought of."""
     from ffr_core.index.milvus_connection import Connection
     from ffr_core.operations.retention import unnamed_tenants
     from ffr_core.operations.tables import Tables
@@ -152,6 +158,11 @@ def _check_all_named(profile: Profile, prefix: str, tenants: Sequence[str]) -> N
     token = os.environ.get(profile.index.token_env)
     tables = Tables(_when_free(lambda: Connection(profile.index.uri, token)), (prefix,))
     try:
+        if not tables.prefixes():
+            raise NotFoundError(
+                f"there is nothing to reindex: {profile.index.uri} holds no dialogues of the"
+                f" collections {prefix!r}; run `ffrs index PATH` first"
+            )
         unnamed = unnamed_tenants(tables, tenants)
     finally:
         tables.close()

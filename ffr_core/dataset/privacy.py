@@ -18,6 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import phonenumbers
+
 from ffr_core.dataset.content_words import tagged_words
 from ffr_core.errors import InputError
 
@@ -34,22 +36,11 @@ _ID_CHECKS = "10X98765432"
 _NO_DIGIT_BEFORE, _NO_DIGIT_AFTER = r"(?<![\dA-Za-z.])", r"(?![\dA-Za-z]|\.\d)"
 _HAN = r"\u4e00-\u9fff"
 
-_GAP = r"(?:[ .-]|[ -]?\(|\)[ -]?)?"
-_CALL = r"(?<![\dA-Za-z+])(?<!\d\.)"
-_PHONES = (
-    rf"{_CALL}(?:(?:\+|00)?86[ -]?)?1[3-9]\d[ -]?\d{{4}}[ -]?\d{{4}}",
-    rf"{_CALL}(?:\+1(?:{_GAP}\d){{10}}|\+[1-9](?:{_GAP}\d){{6,14}}|00[1-9](?:{_GAP}\d){{8,13}})",
-    rf"{_CALL}(?:\(0[1-9]\d{{1,2}}\)|0[1-9]\d{{1,2}})[ -]?\d{{3,4}}[ -]?\d{{4}}",
-    rf"{_CALL}0[1-9]\d{{3}}[ -]\d{{3}}[ -]?\d{{3}}",
-    rf"{_CALL}(?<!\d[:-])(?<!\d\d )"
-    r"0[1-9](?:(?: \d\d){4}|(?:\.\d\d){4}|(?:-\d\d){4})(?![ .-]\d)",
-    rf"{_CALL}[48]00[ -]?(?:\d{{3}}[ -]?\d{{4}}|\d{{4}}[ -]?\d{{3}})",
-    rf"{_CALL}(?:1[ .-])?(?:\(\d{{3}}\) ?|\d{{3}}[ .-])\d{{3}}[ .-]\d{{4}}",
-    rf"{_CALL}(?<![_/=#$¥￥€£])(?<!\d-)(?!20\d\d[01]\d[0-3]\d)"
-    r"(?:[2-9][0-8]\d[2-9]\d{6}|[6-9]\d{4}[ -]?\d{5})(?!-\d)",
-)
-"""Chinese mobile; international; land lines of China and London; other British; French; service
-lines; North American; ten digits together (North American, Indian), but not a date with an hour."""
+_REGIONS = ("CN", "US", "GB", "FR", "DE", "IN")
+"""Where a phone number without a country prefix may be dialled."""
+_FEWEST_DIGITS = 7
+_NO_PHONE_BEFORE = re.compile(r"(?:\d\.|[_/=#$¥￥€£])\Z")
+_DATE_WITH_HOUR = re.compile(r"20\d\d[01]\d[0-3]\d")
 
 _APP = r"(?<![A-Za-z])(?:微信(?:号|ID)?|wechat(?: id)?|[wv]x|QQ(?:号码?)?|telegram|支付宝)\s*"
 _ACCOUNTS = (
@@ -147,7 +138,7 @@ def find_identifiers(text: str) -> list[Identifier]:
     for kind, spans in _FINDERS:
         for start, end in spans(plain):
             said = _national(plain[start:end]) if kind == "phone" else plain[start:end]
-            value = re.sub(r"[\s().-]", "", said).lower()
+            value = re.sub(r"[\s()./-]", "", said).lower()
             taken = any(start < other.end and other.start < end for other in found)
             if not taken and _is_valid(kind, value):
                 found.append(Identifier(kind=kind, start=start, end=end, value=value))
@@ -184,11 +175,7 @@ def is_chinese_id(value: str) -> bool:
 
 
 def _is_valid(kind: str, value: str) -> bool:
-    if kind == "id_card":
-        return is_chinese_id(value)
-    if kind == "phone":
-        return 7 <= sum(c.isdigit() for c in value) <= 15
-    return True
+    return is_chinese_id(value) if kind == "id_card" else True
 
 
 def _national(phone: str) -> str:
@@ -201,6 +188,26 @@ def _national(phone: str) -> str:
     phone = re.sub(r"^00", "+", phone).replace("(0)", "")
     phone = re.sub(r"^(?:\+?86[ -]?(?=1[3-9])|\+1|1(?=[ .-]))", "", phone)
     return re.sub(r"^\+86[ -]?0?", "0", phone)
+
+
+def _phones(text: str) -> Iterator[Span]:
+    """Numbers of any region, the longest first; no amounts, no decimals, no date with an hour.
+
+    One with a country prefix may be grouped in any way, others as in their region.
+    """
+    if sum(character.isdigit() for character in text) < _FEWEST_DIGITS:
+        return
+    strict, valid = phonenumbers.Leniency.STRICT_GROUPING, phonenumbers.Leniency.VALID
+    spans = {
+        (match.start, match.end)
+        for region, leniency in [(_REGIONS[0], valid), *((name, strict) for name in _REGIONS)]
+        for match in phonenumbers.PhoneNumberMatcher(text, region, leniency, max_tries=len(text))
+        if leniency == strict or text.startswith(("+", "00"), match.start)
+    }
+    for start, end in sorted(spans, key=lambda span: span[0] - span[1]):
+        amount = _NO_PHONE_BEFORE.search(text[max(0, start - 2) : start])
+        if not amount and not _DATE_WITH_HOUR.match(text, start):
+            yield start, end
 
 
 def _matches(pattern: str, flags: re.RegexFlag = re.NOFLAG) -> Callable[[str], Iterator[Span]]:
@@ -304,7 +311,7 @@ _FINDERS: tuple[tuple[str, Callable[[str], Iterator[Span]]], ...] = (
         ),
     ),
     ("bank_card", _cards),
-    ("phone", _matches(rf"(?:{'|'.join(_PHONES)}){_NO_DIGIT_AFTER}")),
+    ("phone", _phones),
     (
         "passport",
         _matches(r"(?:passport|护照)\D{0,12}?([A-Z]{1,2}\d{7,8})(?!\d)", re.IGNORECASE),

@@ -109,20 +109,29 @@ class Tenants:
         return self._connection.get(view.headers, [key], ["fingerprint"], "Strong").get(key)
 
     def drop(self, tenant: str) -> None:
-        """Remove all rows of a tenant, and its collections where they are its own."""
+        """Remove all rows of a tenant, and its collections where they are its own.
+
+        The headers of dialogues go first: a drop that breaks off leaves no dialogue that counts as
+        stored and has lost rows. The row about the encoder goes last, so that calling again removes
+        what is left, and no other encoder writes beside it.
+        """
         with self._lock:
             view = self.find(tenant)
             if view is None:
                 return
-            for collection in (view.passages, view.fragments, view.headers):
-                if self._layout.shared:
-                    rows = self._connection.scan(collection, view.scope, [])
-                    self._connection.delete(collection, [row["id"] for row in rows])
-                else:
-                    self._connection.drop(collection)
             self._views.pop(tenant)
             self._checked.discard(tenant)
             self._filled.discard(tenant)
+            self._delete_rows(view, view.headers, kept=meta_key(tenant))
+            for collection in (view.passages, view.fragments, view.headers):
+                if self._layout.shared:
+                    self._delete_rows(view, collection)
+                else:
+                    self._connection.drop(collection)
+
+    def _delete_rows(self, view: View, collection: str, kept: str = "") -> None:
+        keys = [row["id"] for row in self._connection.scan(collection, view.scope, [])]
+        self._connection.delete(collection, [key for key in keys if key != kept])
 
     def clear(self) -> None:
         """Forget all views."""

@@ -80,9 +80,9 @@ def setup_logs(
 
 
 def tell(config: LogConfig, component: str, text: str, facts: Mapping[str, object]) -> None:
-    """Tell a job's progress on the standard output: text for people, or JSON with the numbers."""
+    """Tell a job's progress on the standard error: text for people, or JSON with the numbers."""
     if config.format == "json":
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         about = {"time": time, "component": component, "run_id": RUN_ID}
         text = json.dumps({**about, "message": text, **facts}, ensure_ascii=False)
-    print(text, flush=True)
+    print(text, file=sys.stderr, flush=True)

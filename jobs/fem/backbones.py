@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from ffr_core.protocols import Encoder
+
 Row = str | Passage
 """A query (or question) or a passage (or answer)."""
 
@@ -52,6 +54,7 @@ class TextBackbone:
 
     def __init__(self, config: FemConfig) -> None:
         """Load the encoder and adapt its upper layers."""
+        from ffr_core.embedding.cache import CachedEncoder
         from ffr_core.embedding.fem_text import LoraBert, TextFem
         from ffr_core.embedding.sentence import E5Encoder
 
@@ -65,6 +68,9 @@ class TextBackbone:
             seed=config.seed,
         )
         self._fem = TextFem(self._encoder, self.module, config.tokens_per_pass)
+        self._plain: Encoder = (
+            CachedEncoder(self._encoder, config.cache) if config.cache else self._encoder
+        )
         self.dim = self._encoder.dim
         self._rows: dict[Row, tuple[int, ...]] = {}
 
@@ -80,8 +86,8 @@ class TextBackbone:
         """Vectors of the encoder without the adapter."""
         texts = [row for row in rows if isinstance(row, str)]
         passages = [row for row in rows if isinstance(row, Passage)]
-        queries_QD = iter(self._encoder.encode_queries(texts))
-        passages_PD = iter(self._encoder.encode_passages(passages))
+        queries_QD = iter(self._plain.encode_queries(texts))
+        passages_PD = iter(self._plain.encode_passages(passages))
         vectors = [next(queries_QD if isinstance(row, str) else passages_PD) for row in rows]
         return np.stack(vectors) if vectors else np.zeros((0, self.dim), np.float32)
 

@@ -14,7 +14,7 @@ from ffr_core.errors import ConfigError
 from jobs.fem.steps import View
 from jobs.training.config import LaunchConfig, OptimizerConfig
 
-FREE_KEYS = ("launch", "evaluate_every", "tokens_per_pass", "cached_gradients")
+FREE_KEYS = ("launch", "evaluate_every", "tokens_per_pass", "cached_gradients", "cache")
 """What may change when a run is resumed."""
 
 
@@ -123,6 +123,8 @@ class FemConfig(Config):
     """Tokens of one forward pass."""
     cached_gradients: bool = False
     """Embed twice, so that memory does not grow with the rows of a step."""
+    cache: str | None = None
+    """`e5`: folder that keeps vectors of the plain encoder for the next runs on the same texts."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -145,6 +147,10 @@ class FemConfig(Config):
             (
                 self.model.kind == "e5" and self.lora.dropout,
                 "lora.dropout works with model.kind = 'qwen2vl' only",
+            ),
+            (
+                self.model.kind == "qwen2vl" and self.cache,
+                "cache works with model.kind = 'e5' only",
             ),
         )
         if found := [reason for refused, reason in checks if refused]:

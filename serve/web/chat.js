@@ -39,6 +39,11 @@ export function when(stamp, form) {
   return new Intl.DateTimeFormat(locale(), FORMS[form]).format(date);
 }
 
+// A line with a day, between messages of different days.
+export function dayMark(day) {
+  return el("p", { class: "day" }, el("span", {}, day));
+}
+
 export function percent(confidence) {
   return Math.round(confidence * 100);
 }

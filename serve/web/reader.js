@@ -1,7 +1,7 @@
 // One whole dialogue: pages in both directions, matches lit, the place in the address.
 import * as api from "./api.js";
 import { dialogueAddress, searchAddress } from "./address.js";
-import { avatar, bubble, follows, isLit, join, when } from "./chat.js";
+import { avatar, bubble, dayMark, follows, isLit, join, when } from "./chat.js";
 import { $, el, icon, ICONS, toast } from "./dom.js";
 import { plural, t } from "./i18n.js";
 import { reason } from "./notes.js";
@@ -132,7 +132,7 @@ function show(page, side) {
   const nodes = [];
   for (const turn of page.turns) {
     const day = newDay(turn);
-    if (day) nodes.push(el("p", { class: "day" }, el("span", {}, day)));
+    if (day) nodes.push(dayMark(day));
     nodes.push(make(turn, mine.turns.get(turn.turn_id - 1)));
   }
   if (side === "before") {

@@ -1,6 +1,6 @@
 // The answer: one card a dialogue, its passages as bubbles.
 import { dialogueAddress } from "./address.js";
-import { avatar, bubble, confidenceOf, isLit, meter, when } from "./chat.js";
+import { avatar, bubble, confidenceOf, dayMark, isLit, meter, when } from "./chat.js";
 import { el, icon, ICONS } from "./dom.js";
 import { plural, t } from "./i18n.js";
 
@@ -32,11 +32,12 @@ export function card(dialogue, state) {
   const body = el("div", { class: "passages" });
   const fill = (all) => {
     body.replaceChildren();
+    const marks = dayMarks(dayOf(dialogue));
     let before = null;
     for (const group of groups) {
       if (!all && !kept.has(group)) continue;
       if (before) body.append(gap(before.at(-1).turn_id, group[0].turn_id));
-      body.append(passage(dialogue, group, state));
+      body.append(passage(dialogue, group, state, marks));
       before = group;
     }
   };
@@ -60,15 +61,30 @@ export function card(dialogue, state) {
   );
 }
 
+// The day of the first match: what the head of the card says.
+function dayOf(dialogue) {
+  return when(dialogue.turns.find((turn) => isLit(turn) && when(turn.timestamp, "day"))?.timestamp, "day");
+}
+
+// What stands before a turn: its day, where it is another one than the day said last.
+function dayMarks(said) {
+  return (turn) => {
+    const day = when(turn.timestamp, "day");
+    if (!day || day === said) return [];
+    said = day;
+    return [dayMark(day)];
+  };
+}
+
 function people(dialogue) {
   const names = [...new Set(dialogue.turns.map((turn) => turn.speaker))];
-  const first = dialogue.turns.find((turn) => isLit(turn) && when(turn.timestamp, "day"));
+  const day = dayOf(dialogue);
   return el(
     "p",
     { class: "about" },
     el("span", { class: "faces" }, ...names.slice(0, 4).map((name) => avatar(name, dialogue.dialogue_id))),
     el("span", { dir: "auto" }, names.slice(0, 3).join(", ") + (names.length > 3 ? " …" : "")),
-    first ? el("span", {}, when(first.timestamp, "day")) : null,
+    day ? el("span", {}, day) : null,
   );
 }
 
@@ -76,10 +92,10 @@ function gap(before, after) {
   return el("p", { class: "gap" }, plural("skipped", after - before - 1));
 }
 
-function passage(dialogue, turns, state) {
+function passage(dialogue, turns, state, marks) {
   const lit = turns.filter((turn) => confidenceOf(turn) > 0);
   const [a, b] = [lit[0] ?? turns[0], lit.at(-1) ?? turns.at(-1)].map((turn) => turn.turn_id + 1);
-  const bubbles = turns.map((turn, i) => bubble(turn, turns[i - 1], dialogue.dialogue_id, { cut: true }));
+  const bubbles = turns.flatMap((turn, i) => [...marks(turn), bubble(turn, turns[i - 1], dialogue.dialogue_id, { cut: true })]);
   const target = matchedTurn(turns);
   const link = el(
     "a",

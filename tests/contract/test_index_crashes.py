@@ -9,7 +9,7 @@ from index_items import DIM, indexed, say, vector_of
 from ffr_core.index import milvus_connection, milvus_rows
 from ffr_core.index.fusion import FusionWeights
 from ffr_core.index.milvus import MilvusIndex
-from ffr_core.index.milvus_schema import Layout
+from ffr_core.index.milvus_schema import FRAGMENTS, HEADERS, PASSAGES, Layout
 from ffr_core.types import Filters
 
 OLD = say("d", "red bus one", "red bus two", "red bus three", "red bus four")
@@ -65,6 +65,9 @@ class Breaking:
     def delete(self, *args, **kwargs):
         return self._write(self._client.delete, *args, **kwargs)
 
+    def drop_collection(self, *args, **kwargs):
+        return self._write(self._client.drop_collection, *args, **kwargs)
+
 
 def breaks_off(index, steps, action):
     """Run an action for so many writes; False when it needs no more."""
@@ -81,13 +84,13 @@ def breaks_off(index, steps, action):
 
 
 def rows(index, tenant):
-    """All rows of a tenant without the tenant's own keys and the revision."""
+    """All rows of a tenant with their kind, without the tenant's own keys and the revision."""
     view, result = index._tenants.find(tenant), []
     fields = ["turn_ids", "participants", "min_ms", "max_ms", "has_image", "text", "vector"]
-    for collection in (view.fragments, view.passages):
+    for kind, collection in (FRAGMENTS, view.fragments), (PASSAGES, view.passages):
         for row in view.connection.scan(collection, view.scope, fields):
             key = row.pop("id").split(":")[2:]
-            result.append((collection, key, repr(sorted(row.items(), key=lambda x: x[0]))))
+            result.append((kind, key, repr(sorted(row.items(), key=lambda x: x[0]))))
     return sorted(result)
 
 
@@ -227,6 +230,55 @@ def test_left_overs_go_before_new_rows_come(index, small_batches):
     assert breaks_off(index, 3, lambda: put(index, "left over", "long"))
     assert len(rows(index, "left over")) == 8
     assert {c.payload for c in assert_no_mix(index, "left over")} == {"old"}
+
+
+@pytest.fixture(params=["shared", "own"])
+def either(request, tmp_path):
+    """An index in either layout: collections that tenants share, or collections of their own."""
+    if request.param == "shared":
+        yield request.getfixturevalue("index")
+        return
+    opened = MilvusIndex(str(tmp_path / "i.db"), dim=DIM, encoder_fingerprint="e")
+    yield opened
+    opened.close()
+
+
+def test_drop_tenant_breaks_off_anywhere(either, small_batches):
+    """What has a header is whole, so the index job writes the rest; a second drop ends it."""
+    index = either
+    batch = [(OLD, "old"), (say("e", "red bus e"), "e"), (say("f", "red bus f"), "f")]
+    index.upsert_many("never dropped", batch)
+    for steps in itertools.count(1):
+        tenant = f"drop {steps}"
+        for repair in (index.upsert_many, index.drop_tenant):
+            index.upsert_many(tenant, batch)
+            did_break = breaks_off(index, steps, lambda tenant=tenant: index.drop_tenant(tenant))
+            left = {header.dialogue_id: header for header in index.scan_headers(tenant)}
+            for name, header in left.items():
+                stored = index.fragments(tenant, name)
+                assert len(stored) == header.num_fragments
+                assert sum(len(each.passages) for each in stored) == header.num_passages
+            found = index.search(tenant, vector_of("Ana: red bus e"), "bus", Filters(), 20)
+            assert {c.dialogue_id for c in found} == set(left)
+            if repair == index.upsert_many:
+                repair(tenant, [pair for pair in batch if pair[0].dialogue.dialogue_id not in left])
+                assert rows(index, tenant) == rows(index, "never dropped")
+            else:
+                repair(tenant)
+                assert_no_trace(index, tenant)
+        if not did_break:
+            break
+    assert steps > 4
+
+
+def assert_no_trace(index, tenant):
+    layout, connection = index._tenants._layout, index._connection
+    for kind in (HEADERS, FRAGMENTS, PASSAGES):
+        collection = layout.collection(kind, tenant)
+        if layout.shared:
+            assert connection.count(collection, layout.scope(tenant)) == 0
+        else:
+            assert collection not in connection.names()
 
 
 def test_a_first_write_deletes_nothing(index, monkeypatch):

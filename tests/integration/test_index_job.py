@@ -211,7 +211,7 @@ def test_what_the_index_refuses_costs_no_neighbor(place):
     whole = Dialogue(dialogue_id="crowd", turns=people)
     one_fragment = (Fragment(fragment_id=0, turn_ids=tuple(range(4_100))),)
     items = [*builder.build([gone, kept]), *builder.embed([(whole, one_fragment)])]
-    owner = IndexOwner(profile.model_dump(), encoder.fingerprint, encoder.dim, "default")
+    owner = IndexOwner(profile.model_dump(), encoder.fingerprint, encoder.dim, "default", "run")
     order = [(("a.jsonl", i), pickle.dumps(item)) for i, item in enumerate(items)]
     claim = Claim(dialogue_id="gone", order=("a.jsonl", 0), fingerprint=items[0].fingerprint)
     assert owner.decide([claim], False) == ["new"]

@@ -41,6 +41,27 @@ def switched(profile, home):
     return open_storage(load_profile(profile, home).storage.uri).exists("serving/collections.json")
 
 
+def test_without_an_index_there_is_nothing_to_reindex(tmp_path, profiles):
+    home = tmp_path / "home"
+    done = reindex(profiles[1], home)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        f"error: there is nothing to reindex: there is no index in {home}"
+    )
+    assert done.stderr.count("\n") == 1
+    assert not home.exists()
+
+
+def test_an_index_without_dialogues_is_not_switched(ray_cluster, tmp_path, profiles):
+    old, new = profiles
+    with open_system(old, tmp_path):
+        pass
+    done = reindex(new, tmp_path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "there is nothing to reindex" in done.stderr
+    assert not switched(new, tmp_path)
+
+
 def test_no_tenant_is_left_behind(ray_cluster, tmp_path, profiles):
     old, new = profiles
     home, keys = tmp_path / "home", tmp_path / "keys.toml"
@@ -67,6 +88,8 @@ def test_a_tenant_that_comes_while_it_runs_is_not_left_behind(
     ray_cluster, tmp_path, profiles, monkeypatch
 ):
     old, new = profiles
+    with open_system(old, tmp_path) as system:
+        system.add(dialogue())
 
     def come(*_):
         with open_system(old, tmp_path) as system:

@@ -121,6 +121,42 @@ def test_a_day_means_the_same_on_messages_and_in_the_filter(visit):
     assert page.locator(".day").all_text_contents() == ["Fri, 28 February 2025"]
 
 
+@pytest.mark.parametrize(
+    ("locale", "days"),
+    [
+        ("en-GB", ["Sat, 1 March 2025", "Sun, 2 March 2025"]),
+        ("zh-CN", ["2025年3月1日周六", "2025年3月2日周日"]),
+    ],
+)
+def test_a_card_says_where_the_day_changes(visit, locale, days):
+    """07:50 in Tokyo on 2 March is 22:50 the day before in London, where the reader is."""
+    turns = [
+        {"turn_id": i, "speaker": "Ann", "timestamp": stamp, "text": text, "images": []}
+        | {"matched": text == "found", "confidence": 0.9}
+        for i, stamp, text in (
+            (3, "2025-03-02T07:50:00+09:00", "before"),
+            (4, "2025-03-02T08:00:00Z", "found"),
+            (5, None, "after"),
+            (9, "2025-03-02T08:05:00+00:00", "found"),
+        )
+    ]
+    whole = {"dialogue_id": "two-days", "title": None, "score": 0.9, "spans": [[4, 5], [9, 10]]}
+    page = visit(locale=locale, timezone_id="Europe/London")
+    page.wait_for_selector(".welcome")
+    same = {**whole, "dialogue_id": "one-day"}
+    events = [event("dialogue", **whole, turns=turns), event("dialogue", **same, turns=turns[1:])]
+    page.evaluate(HELD_STREAM, events)
+    page.fill("#query", "anything")
+    page.press("#query", "Enter")
+    one, two = (page.locator(f".card[data-dialogue={name}]") for name in ("one-day", "two-days"))
+    two.wait_for()
+    assert days[1] in two.locator(".about").text_content()
+    lines = two.locator(".day, .text").all_text_contents()
+    assert lines == [days[0], "before", days[1], "found", "after", "found"]
+    one.wait_for()
+    assert one.locator(".day").count() == 0
+
+
 def test_days_in_the_wrong_order_are_explained_and_swapped(visit):
     page = visit(locale="zh-CN")
     page.wait_for_selector(".welcome")

@@ -5,7 +5,8 @@ import json
 import PIL.Image
 import pytest
 
-from ffr_core.errors import InputError
+from ffr_core.errors import InputError, NotFoundError
+from ffr_core.index.payload import PayloadStore
 from ffr_core.localization.calibrated import CalibratedLocalizer
 from ffr_core.localization.calibration import Calibration, Calibrator
 from ffr_core.parts import build_encoder, build_localizer
@@ -81,9 +82,28 @@ def test_files_are_written_and_the_other_half_is_measured(run):
     share = counts["measured_on"] / (counts["measured_on"] + counts["fitted_on"])
     assert share == pytest.approx(half / 12)
     error = results["expected_calibration_error"]
+    assert counts["left_out"] == 0
     assert 0 <= error["relevance"]["calibrated"] <= error["relevance"]["raw"] <= 1
     assert "image" not in error
     assert "expected calibration error" in describe(results)
+
+
+def test_a_dialogue_that_is_gone_is_counted_and_stops_nothing(run, tmp_path, monkeypatch):
+    folder, whole = run
+    read = PayloadStore.get
+
+    def get(self, tenant, name):
+        dialogue = read(self, tenant, name)
+        if dialogue.dialogue_id == "d3":
+            raise NotFoundError("gone")
+        return dialogue
+
+    monkeypatch.setattr(PayloadStore, "get", get)
+    results = calibrate(str(folder / "p.toml"), [folder / "c.jsonl"], tmp_path / "c.json")
+    counts = results["candidates"]
+    assert counts["left_out"] > 0
+    assert sum(counts.values()) == sum(whole["candidates"].values())
+    assert f"gone: {counts['left_out']} candidates" in describe(results)
 
 
 def test_a_profile_takes_the_file(run):

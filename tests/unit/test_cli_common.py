@@ -1,6 +1,7 @@
 """What the commands of `ffrs` share, and what they refuse before they do anything."""
 
 import errno
+import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from ffr_core.parts import open_system
+from ffr_core.types import Dialogue, Turn
 from jobs.cli import app
 from jobs.cli_common import check_writable, clear_errors, file_sentence, read_home, read_time
 
@@ -66,6 +69,33 @@ def test_what_only_reads_creates_no_index(tmp_path, monkeypatch, command, home):
         " --home\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_bears_that_its_dialogues_are_deleted_meanwhile(tmp_path, monkeypatch, caplog):
+    profile = tmp_path / "p.toml"
+    profile.write_text('[encoder]\nkind = "hashing"\n[index]\nkind = "exact"\n')
+    system = open_system(str(profile), tmp_path)
+    for name in ("early", "late"):
+        turn = Turn(turn_id=0, speaker="Ana", text="the lamp is green")
+        system.add(Dialogue(dialogue_id=name, turns=(turn,)))
+    recall, localize = system.index.search, system.localizer.localize
+
+    def recalled(*arguments):
+        found = recall(*arguments)
+        system.payloads.delete("default", "early")
+        return found
+
+    def localized(*arguments):
+        system.payloads.delete("default", "late")
+        return localize(*arguments)
+
+    monkeypatch.setattr(system.index, "search", recalled)
+    monkeypatch.setattr(system.localizer, "localize", localized)
+    monkeypatch.setattr("jobs.cli.open_existing", lambda *_: system)
+    done = runner.invoke(app, ["search", "green lamp", "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert [answer["dialogue_id"] for answer in json.loads(done.stdout)] == ["late"]
+    assert "1 of 2 candidates are left out" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -444,6 +444,7 @@ def test_settings_that_do_not_fit_are_refused(toy):
             "cannot hold 'fragment'",
         ),
         ({"lora": {"dropout": 0.1}}, "dropout works with"),
+        ({"model": {"kind": "qwen2vl", "path": "m"}, "cache": "kept"}, "cache works with"),
     ],
 )
 def test_options_without_effect_are_refused(toy, values, message):

@@ -176,3 +176,21 @@ def test_the_text_encoder_takes_an_adapter_on_either_side(tmp_path):
     assert len({e.fingerprint for e in (plain, both, queries, mixed)}) == 4
     with pytest.raises(ConfigError, match="adapter_share"):
         E5Encoder(threads=1, adapter=tmp_path / "a", adapter_share=0.5)
+
+
+def test_a_run_takes_the_vectors_that_an_earlier_one_kept(tmp_path, monkeypatch):
+    from ffr_core.embedding.sentence import E5Encoder
+    from jobs.fem.backbones import TextBackbone
+    from jobs.fem.config import FemConfig
+
+    config = FemConfig(
+        data=({"path": "unread"},),
+        num_steps=1,
+        launch={"name": "a", "storage_path": str(tmp_path)},
+        cache=str(tmp_path / "kept"),
+    )
+    rows = ["what did Ross buy?", Passage(text="Ross: a red bicycle")]
+    first = TextBackbone(config).plain(rows)
+    monkeypatch.setattr(E5Encoder, "encode_passages", None)
+    monkeypatch.setattr(E5Encoder, "encode_queries", None)
+    assert np.array_equal(TextBackbone(config).plain(rows), first)

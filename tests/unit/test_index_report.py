@@ -56,7 +56,9 @@ def test_a_dry_run_reports_beside_the_real_one(tmp_path):
 def test_the_time_left_is_not_guessed_before_anything_was_read(capsys):
     for share in (0.0, 0.25, 2.0):
         _tell_progress(LogConfig(), Counter(read=1), share, 10.0)
-    first, second, last = capsys.readouterr().out.splitlines()
+    out, err = capsys.readouterr()
+    assert out == ""  # which is the result's alone
+    first, second, last = err.splitlines()
     assert "ETA" not in first
     assert second.endswith("ETA 30 s")
     assert last.endswith("ETA 0 s")

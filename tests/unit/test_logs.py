@@ -63,8 +63,8 @@ def test_text_leaves_logging_as_it_is():
 
 def test_progress_of_a_job_is_text_or_numbers(capsys):
     tell(LogConfig(), "index", "50%  3 dialogues", {"read": 3})
-    assert capsys.readouterr().out == "50%  3 dialogues\n"
+    assert capsys.readouterr() == ("", "50%  3 dialogues\n")
     tell(JSON, "index", "50%  3 dialogues", {"read": 3})
-    values = json.loads(capsys.readouterr().out)
+    values = json.loads(capsys.readouterr().err)
     assert (values["component"], values["read"]) == ("index", 3)
     assert len(values["run_id"]) == 12
