@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ffr_core.config import Config
 from ffr_core.dataset.clean_corpus import CorpusRules
@@ -97,6 +97,12 @@ class DatasetConfig(Config):
     splits: SplitRules = SplitRules()
     max_dead_share: float = Field(default=0.5, ge=0, le=1)
     """The run ends with exit code 3 when a larger share of triplets went to the dead letter."""
+
+    @model_validator(mode="after")
+    def _check_engine(self) -> DatasetConfig:
+        if self.annotate.structured and self.engine.kind == "scripted" and not self.engine.script:
+            raise ValueError("annotate.structured: the scripted annotator follows no grammar")
+        return self
 
 
 def build_annotator(config: EngineConfig, images: ImageReader) -> Engine:

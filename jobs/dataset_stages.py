@@ -18,7 +18,7 @@ from ffr_core.dataset.dataset_prompts import DatasetPrompts
 from ffr_core.dataset.features import embed_dialogues, save_shard
 from ffr_core.dataset.long_dialogue import LongDialogue, from_json, to_json
 from ffr_core.dataset.merging import merge_assignment
-from ffr_core.dataset.qa import qa_assignment
+from ffr_core.dataset.qa import qa_assignments, with_all_pairs
 from ffr_core.dataset.queries import Embed, draw_queries
 from ffr_core.dataset.sources import Format, Unreadable, read_file
 from ffr_core.dataset.steps import read_records, write_records
@@ -165,11 +165,15 @@ class AnnotateStage:
         items = self._round("merge", questions, rows)
         tags = [tag_assignment(item, self._prompts, structured=structured) for item in items]
         items = self._round("tag", tags, rows)
-        pairs = [qa_assignment(item, self._prompts, structured=structured) for item in items]
-        items = self._round("qa", pairs, rows)
-        for item in items:
+        pairs = [
+            question
+            for item in items
+            for question in qa_assignments(item, self._prompts, structured=structured)
+        ]
+        for item in with_all_pairs(self._round("qa", pairs, rows)):
             row = rows[item.dialogue.dialogue_id]
-            row["item"] = to_json(replace(item, pool=row["pool"]))
+            if "dead" not in row:
+                row["item"] = to_json(replace(item, pool=row["pool"]))
         return {"row": [json.dumps(row, ensure_ascii=False) for row in rows.values()]}
 
     def _merge(self, key: str, offsets: Sequence[int]) -> Assignment[LongDialogue]:

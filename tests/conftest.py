@@ -1,4 +1,4 @@
-"""The suite in two processes: all that starts Ray, an engine or a service, and the unit tests."""
+"""The suite in two processes that share nothing."""
 
 import os
 
@@ -9,13 +9,17 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-class ServicesTogether(LoadScopeScheduling):
-    """Heavy services are started once, in one process; unit tests go by file to whoever is free."""
+class ServicesOnce(LoadScopeScheduling):
+    """Each heavy service runs in one process; unit tests go by file to whoever is free."""
 
     def _split_scope(self, nodeid):
         file = nodeid.split("::")[0]
-        return file if "/unit/" in file else "services"
+        if "/unit/" in file:
+            return file
+        uses_service = file.split("/test_")[-1].startswith(("service", "web"))
+        in_ray = "/integration/" in file and (not uses_service or "vlm" in file)
+        return "the session's Ray" if in_ray else "the session's service, and contracts"
 
 
 def pytest_xdist_make_scheduler(config, log):
-    return ServicesTogether(config, log)
+    return ServicesOnce(config, log)

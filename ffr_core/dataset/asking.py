@@ -1,8 +1,9 @@
 """Ask an engine for JSON, check every answer, ask again with the problem named, then give up.
 
 An `Assignment` is one prompt with its own check. An answer that fails is asked for again with
-another seed and the problem; after the last attempt it comes back as a `Refusal`, which belongs in
-the dead letter. The order of the results is that of the assignments.
+another seed and the problem; the last attempts name the problem without the failed answer, which
+some models copy. After the last attempt it comes back as a `Refusal`, which belongs in the dead
+letter. The order of the results is that of the assignments.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 _END_TOKEN = re.compile(r"<\|(?:im_end|endoftext|eot_id)\|>\s*$")
 _CUT_OFF_SHOWN = 300
 _JSON_CHARACTER = r'(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))'
+_WORD_BEGINNING = "[0-9A-Za-z\u00c0-\u1ffc\u3041-\ud7a3]"
 
 
 class AnswerError(ValueError):
@@ -38,6 +40,8 @@ class Assignment(Generic[T]):
 
     key: str
     """Names it in request ids and dead letters."""
+    part: str = ""
+    """Follows the key in request ids where several questions have the same key."""
     messages: tuple[Message, ...]
     check: Callable[[Any], T]
     """Parsed JSON -> result; raises AnswerError."""
@@ -83,9 +87,10 @@ def ask(
     Args:
         engine: Answers the requests.
         assignments: What to ask.
-        retry_text: Follows the failed answer; `$problem` in it is replaced by what was wrong.
+        retry_text: Follows the first failed answer, later the prompt; `$problem` in it is replaced
+            by what was wrong.
         sampling: Of the first attempt; each retry has its own seed, and a sampling temperature of
-            at least 0.3, so that a greedy engine does not repeat itself.
+            at least 0.3 that rises, so that a greedy engine does not repeat itself.
         max_attempts: Answers asked for in all.
     """
     results: list[T | Refusal | None] = [None] * len(assignments)
@@ -95,7 +100,7 @@ def ask(
     for attempt in range(max_attempts):
         requests = [
             GenerationRequest(
-                request_id=f"{assignments[n].key}/{attempt}",
+                request_id=f"{assignments[n].key}{assignments[n].part}/{attempt}",
                 messages=messages[n],
                 sampling=_sampling(sampling, attempt, n),
                 grammar=assignments[n].grammar,
@@ -119,11 +124,11 @@ def ask(
                     attempts=attempt + 1,
                 )
                 failed.append(n)
-                messages[n] = (
-                    *assignments[n].messages,
-                    Message(role="assistant", parts=(_quoted(completion),)),
-                    Message(role="user", parts=(retry_text.replace("$problem", str(error)),)),
-                )
+                if completion.error is None:
+                    problem = retry_text.replace("$problem", str(error))
+                    messages[n] = _asked_again(
+                        assignments[n].messages, completion, problem, attempt
+                    )
         open_numbers = failed
         if not failed:
             break
@@ -140,6 +145,11 @@ def json_string(max_characters: int) -> str:
     The bound ends the string of a model that repeats itself, which would fill the whole answer.
     """
     return f'"{_JSON_CHARACTER}{{1,{max_characters}}}"'
+
+
+def json_phrase(max_characters: int) -> str:
+    """As `json_string`, but it begins with a letter or digit: no "..." copied from a form."""
+    return f'"{_WORD_BEGINNING}{_JSON_CHARACTER}{{0,{max_characters - 1}}}"'
 
 
 def parse_json(text: str) -> Any:
@@ -178,6 +188,28 @@ def text_of(item: Mapping[str, Any], key: str) -> str:
     return " ".join(value.split())
 
 
+def phrase_of(item: Mapping[str, Any], key: str) -> str:
+    """A text with at least one letter or digit; AnswerError `empty_text` for anything else."""
+    text = text_of(item, key)
+    if not any(character.isalnum() for character in text):
+        raise AnswerError("empty_text", f"{key!r} has no word in {_short(item)}: {text!r:.40}")
+    return text
+
+
+def _asked_again(
+    messages: tuple[Message, ...], completion: Completion, problem: str, attempt: int
+) -> tuple[Message, ...]:
+    """The prompt of the next attempt: after the failed answer at first, then afresh."""
+    if attempt == 0:
+        return (
+            *messages,
+            Message(role="assistant", parts=(_quoted(completion),)),
+            Message(role="user", parts=(problem,)),
+        )
+    *before, last = messages
+    return (*before, replace(last, parts=(*last.parts, f"\n\n{problem}")))
+
+
 def _quoted(completion: Completion) -> str:
     """The failed answer; of one that was cut off the beginning, so that the next one has room."""
     if completion.finish_reason == "length":
@@ -195,6 +227,6 @@ def _sampling(sampling: Sampling, attempt: int, number: int) -> Sampling:
         return sampling
     return replace(
         sampling,
-        sampling_temperature=max(0.3, sampling.sampling_temperature),
+        sampling_temperature=max(0.3 * attempt, sampling.sampling_temperature),
         seed=None if sampling.seed is None else sampling.seed + 1_000_003 * attempt + number,
     )

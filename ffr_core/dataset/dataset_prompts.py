@@ -31,6 +31,13 @@ class TaskText(Config):
     """Holds `$input` once."""
 
 
+class MergeText(TaskText):
+    """The texts of merging."""
+
+    captions: str
+    """Follows the user text where captions are to be translated."""
+
+
 class RetryText(Config):
     """What follows an answer that fails a check."""
 
@@ -39,7 +46,7 @@ class RetryText(Config):
 
 
 class _File(Config):
-    merge: TaskText
+    merge: MergeText
     tag: TaskText
     qa: TaskText
     retry: RetryText
@@ -67,12 +74,18 @@ class DatasetPrompts:
         return cls(texts=texts)
 
     def messages(self, task: Task, payload: Mapping[str, Any]) -> tuple[Message, ...]:
-        """System and user message; the payload becomes one line that starts with `{"task": `."""
+        """System and user message; the payload becomes one line that starts with `{"task": `.
+
+        A payload with `captions` adds what is to be done with them.
+        """
         text: TaskText = getattr(self.texts, task)
         line = json.dumps({"task": task, **_escaped(payload)}, ensure_ascii=False)
+        user = text.user.strip().replace("$input", line)
+        if isinstance(text, MergeText) and payload.get("captions"):
+            user += "\n\n" + text.captions.strip()
         return (
             Message(role="system", parts=(text.system.strip(),)),
-            Message(role="user", parts=(text.user.strip().replace("$input", line),)),
+            Message(role="user", parts=(user,)),
         )
 
     @property

@@ -2,10 +2,12 @@
 
 The engine keeps every turn and image, polishes the wording, adds transitions between the parts and
 writes everything in the target language. Source: App. B.1 (long-form generation), as stated.
+Captions of parts in another language are translated in the same answer (our reading).
 Checks (our reading): every turn of the answer names its source turn or `transition`; every source
 turn is there once and in order, with its images; transitions stand between two parts, are few and
-have no image. Each failure has a reason: `missing_turn`, `repeated_turn`, `unknown_turn`,
-`out_of_order`, `lost_image`, `unknown_image`, `misplaced_transition`, `empty_text`,
+have no image; every caption to translate is there once. Each failure has a reason: `missing_turn`,
+`repeated_turn`, `unknown_turn`, `out_of_order`, `lost_image`, `unknown_image`,
+`misplaced_transition`, `missing_caption`, `repeated_caption`, `unknown_caption`, `empty_text`,
 `wrong_language`, `bad_shape`, `not_json`.
 """
 
@@ -20,7 +22,7 @@ from ffr_core.dataset.asking import AnswerError, Assignment, json_string, listed
 from ffr_core.dataset.dataset_prompts import LANGUAGE_NAMES, DatasetPrompts
 from ffr_core.dataset.long_dialogue import LongDialogue
 from ffr_core.markup import unescape
-from ffr_core.types import Dialogue, Turn
+from ffr_core.types import Dialogue, Image, Turn
 
 TRANSITION = "transition"
 MAX_TRANSITIONS = 4
@@ -50,10 +52,12 @@ def merge_assignment(
         structured: Hand the engine a grammar that admits well-formed answers only.
     """
     language = LANGUAGE_NAMES[target_language] if target_language else "the language of the input"
-    payload = {
+    payload: dict[str, Any] = {
         "target_language": language,
         "dialogues": [_part_payload(number, part) for number, part in enumerate(parts)],
     }
+    if captions := foreign_captions(parts, target_language):
+        payload["captions"] = list(captions)
 
     def check(answer: Any) -> LongDialogue:
         return check_merge(key, parts, image_keys, answer, target_language=target_language)
@@ -62,7 +66,7 @@ def merge_assignment(
         key=key,
         messages=prompts.messages("merge", payload),
         check=check,
-        grammar=merge_grammar(parts) if structured else None,
+        grammar=merge_grammar(parts, target_language) if structured else None,
     )
 
 
@@ -94,7 +98,25 @@ def _image_label(number: int, image_id: int) -> str:
     return f"{_LETTERS[number]}.img{image_id}"
 
 
-def merge_grammar(parts: Sequence[Dialogue]) -> str:
+def foreign_captions(parts: Sequence[Dialogue], target_language: str | None) -> dict[str, str]:
+    """Label -> caption of the captioned images of the parts that are not in the target language.
+
+    Args:
+        parts: The short dialogues, in order; a language that is not known is another one.
+        target_language: `en` or `zh`; None translates nothing.
+    """
+    if target_language is None:
+        return {}
+    return {
+        _image_label(number, image.image_id): image.caption
+        for number, part in enumerate(parts)
+        if part.language != target_language
+        for image in part.images
+        if image.caption and image.caption.strip()
+    }
+
+
+def merge_grammar(parts: Sequence[Dialogue], target_language: str | None = None) -> str:
     """A regular expression of exactly the answers whose structure is right (language aside)."""
     transition = (
         rf'(?:\{{"source": "{TRANSITION}", "speaker": "User[12]", "text": {json_string(200)},'
@@ -112,7 +134,13 @@ def merge_grammar(parts: Sequence[Dialogue]) -> str:
                 rf' "text": {text}, "images": \[{re.escape(labels)}\]\}}'
             )
         blocks.append(", ".join(turns))
-    return r'\{"turns": \[' + (", " + transition).join(blocks) + r"\]\}"
+    turns_list = r'\{"turns": \[' + (", " + transition).join(blocks) + r"\]"
+    entries = [
+        rf'\{{"id": "{re.escape(label)}", "caption": {json_string(_longest(caption))}\}}'
+        for label, caption in foreign_captions(parts, target_language).items()
+    ]
+    captions = rf', "captions": \[{", ".join(entries)}\]' if entries else ""
+    return turns_list + captions + r"\}"
 
 
 def _longest(text: str) -> int:
@@ -132,6 +160,7 @@ def check_merge(
     entries = listed(answer, "turns")
     order = [(number, turn.turn_id) for number, part in enumerate(parts) for turn in part.turns]
     sources = _sources(entries, order)
+    captions = _captions(answer, foreign_captions(parts, target_language))
     turns: list[Turn] = []
     keys: list[str] = []
     for entry, source in zip(entries, sources, strict=True):
@@ -141,9 +170,7 @@ def check_merge(
         part = parts[source[0]]
         original = part.turns[source[1]]
         _check_images(entry, source[0], original)
-        images = tuple(
-            replace(image, image_id=len(keys) + i) for i, image in enumerate(original.images)
-        )
+        images = _images(original, source[0], len(keys), captions)
         keys.extend(image_keys[source[0]][image.image_id] for image in original.images)
         turns.append(
             Turn(
@@ -154,7 +181,8 @@ def check_merge(
             )
         )
     if target_language:
-        _check_language([turn.text for turn in turns], target_language)
+        _check_language("texts", [turn.text for turn in turns], target_language)
+        _check_language("captions", list(captions.values()), target_language)
     dialogue = Dialogue(
         dialogue_id=key,
         turns=tuple(turns),
@@ -233,6 +261,20 @@ def _check_images(entry: Mapping[str, Any], number: int, original: Turn) -> None
     raise AnswerError("unknown_image", f"{label} has no images but {expected}, found {found!r:.80}")
 
 
+def _images(
+    original: Turn, number: int, first: int, captions: Mapping[str, str]
+) -> tuple[Image, ...]:
+    """The images of a turn of part `number`, numbered from `first`, with translated captions."""
+    return tuple(
+        replace(
+            image,
+            image_id=first + i,
+            caption=captions.get(_image_label(number, image.image_id), image.caption),
+        )
+        for i, image in enumerate(original.images)
+    )
+
+
 def _transition(entry: Mapping[str, Any], turn_id: int) -> Turn:
     if entry.get("images"):
         raise AnswerError("unknown_image", "a transition has no images of its own")
@@ -244,7 +286,23 @@ def _transition(entry: Mapping[str, Any], turn_id: int) -> Turn:
     return Turn(turn_id=turn_id, speaker=speaker, text=unescape(text_of(entry, "text")))
 
 
-def _check_language(texts: Sequence[str], language: str) -> None:
+def _captions(answer: Any, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Translated caption of each wanted label; nothing is read when none is wanted."""
+    found: dict[str, str] = {}
+    for entry in listed(answer, "captions") if wanted else ():
+        label = entry.get("id")
+        if not isinstance(label, str) or label not in wanted:
+            raise AnswerError("unknown_caption", f"{label!r:.40} has no caption to translate")
+        if label in found:
+            raise AnswerError("repeated_caption", f"{label} has two captions, not one")
+        found[label] = unescape(text_of(entry, "caption"))
+    missing = [label for label in wanted if label not in found]
+    if missing:
+        raise AnswerError("missing_caption", f"captions that are lost: {', '.join(missing)}")
+    return found
+
+
+def _check_language(what: str, texts: Sequence[str], language: str) -> None:
     """At least half of the texts with letters must be in the language: names may stay foreign."""
     written = [text for text in texts if _HAN.search(text) or _LATIN_WORD.search(text)]
     chinese = sum(bool(_HAN.search(text)) for text in written)
@@ -252,7 +310,8 @@ def _check_language(texts: Sequence[str], language: str) -> None:
     if written and right * 2 < len(written):
         raise AnswerError(
             "wrong_language",
-            f"{len(written) - right} of {len(written)} texts are not in {LANGUAGE_NAMES[language]}",
+            f"{len(written) - right} of {len(written)} {what} are not in"
+            f" {LANGUAGE_NAMES[language]}",
         )
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
-from ffr_core.dataset.asking import AnswerError, Assignment, json_string, listed, text_of
+from ffr_core.dataset.asking import AnswerError, Assignment, json_phrase, listed, phrase_of
 from ffr_core.dataset.dataset_prompts import LANGUAGE_NAMES, DatasetPrompts
 from ffr_core.dataset.long_dialogue import LongDialogue, QaPair
 from ffr_core.markup import unescape
@@ -25,44 +26,67 @@ MAX_CHARACTERS = 200
 """Of a question or an answer, likewise."""
 
 
-def qa_assignment(
+def qa_assignments(
     item: LongDialogue, prompts: DatasetPrompts, *, structured: bool = False
-) -> Assignment[LongDialogue]:
-    """The question for all fragments of one long dialogue."""
+) -> list[Assignment[LongDialogue]]:
+    """A question for each fragment; its answer is the long dialogue with the pairs of that one.
+
+    Each fragment is asked for by itself, so that one with a wrong answer does not take the others
+    with it. `with_all_pairs` puts the answers together.
+    """
     dialogue = item.dialogue
-    payload = {
-        "language": LANGUAGE_NAMES.get(dialogue.language or "", "the language of the input"),
-        "fragments": [
-            {"fragment": number, "turns": _turns(dialogue, ids)}
-            for number, ids in enumerate(dialogue.fragments or ())
-        ],
-    }
 
-    def check(answer: Any) -> LongDialogue:
-        return replace(item, qa=check_qa(dialogue, answer))
-
-    return Assignment(
-        key=dialogue.dialogue_id,
-        messages=prompts.messages("qa", payload),
-        check=check,
-        grammar=qa_grammar(dialogue) if structured else None,
-    )
-
-
-def qa_grammar(dialogue: Dialogue) -> str:
-    """A regular expression of answers with pairs for each fragment, in order, about its own ids."""
-    text = json_string(MAX_CHARACTERS)
-    blocks = []
-    for number, turn_ids in enumerate(dialogue.fragments or ()):
-        images = [i for i, turn in enumerate(dialogue.turn_of_image) if turn in turn_ids]
-        image_list = rf"\[(?:{_id_list(images)})?\]" if images else r"\[\]"
-        pair = (
-            rf'\{{"fragment": {number}, "question": {text}, "answer": {text},'
-            rf' "turns": \[{_id_list(turn_ids)}\], "images": {image_list}\}}'
+    def question(number: int, turn_ids: tuple[int, ...]) -> Assignment[LongDialogue]:
+        payload = {
+            "language": LANGUAGE_NAMES.get(dialogue.language or "", "the language of the input"),
+            "fragments": [{"fragment": number, "turns": _turns(dialogue, turn_ids)}],
+        }
+        return Assignment(
+            key=dialogue.dialogue_id,
+            part=f"/{number}",
+            messages=prompts.messages("qa", payload),
+            check=lambda answer: replace(item, qa={number: check_qa(dialogue, number, answer)}),
+            grammar=qa_grammar(dialogue, number) if structured else None,
         )
-        fewest = max(1, min(MIN_PAIRS, len(turn_ids) - 1))
-        blocks.append(rf"{pair}(?:, {pair}){{{fewest - 1},{MAX_PAIRS - 1}}}")
-    return r'\{"pairs": \[' + ", ".join(blocks) + r"\]\}"
+
+    return [question(number, ids) for number, ids in enumerate(dialogue.fragments or ())]
+
+
+def with_all_pairs(items: Sequence[LongDialogue]) -> list[LongDialogue]:
+    """One item of each long dialogue, with the pairs of all items of it, in their order."""
+    joined: dict[str, LongDialogue] = {}
+    for item in items:
+        before = joined.get(item.dialogue.dialogue_id, item)
+        joined[item.dialogue.dialogue_id] = replace(before, qa={**before.qa, **item.qa})
+    return list(joined.values())
+
+
+def qa_grammar(dialogue: Dialogue, number: int) -> str:
+    """A regular expression of answers with pairs of one fragment, about its own ids.
+
+    The pairs that it needs are about one stretch of the fragment each, so that answers differ.
+    """
+    turn_ids = _turn_ids(dialogue, number)
+    images = [i for i, turn in enumerate(dialogue.turn_of_image) if turn in turn_ids]
+    fewest = max(1, min(MIN_PAIRS, len(turn_ids) - 1))
+    ends = [len(turn_ids) * i // fewest for i in range(fewest + 1)]
+    needed = ", ".join(_pair(number, turn_ids[a:b], images) for a, b in pairwise(ends))
+    more = f"(?:, {_pair(number, turn_ids, images)}){{0,{MAX_PAIRS - fewest}}}"
+    return rf'\{{"pairs": \[{needed}{more}\]\}}'
+
+
+def _turn_ids(dialogue: Dialogue, number: int) -> tuple[int, ...]:
+    assert dialogue.fragments is not None
+    return dialogue.fragments[number]
+
+
+def _pair(number: int, turn_ids: Sequence[int], images: Sequence[int]) -> str:
+    text = json_phrase(MAX_CHARACTERS)
+    image_list = rf"\[(?:{_id_list(images)})?\]" if images else r"\[\]"
+    return (
+        rf'\{{"fragment": {number}, "turns": \[{_id_list(turn_ids)}\], "images": {image_list},'
+        rf' "question": {text}, "answer": {text}\}}'
+    )
 
 
 def _id_list(ids: Sequence[int]) -> str:
@@ -82,36 +106,36 @@ def _turns(dialogue: Dialogue, turn_ids: tuple[int, ...]) -> list[dict[str, Any]
     ]
 
 
-def check_qa(dialogue: Dialogue, answer: Any) -> dict[int, tuple[QaPair, ...]]:
-    """Pairs by fragment id.
+def check_qa(dialogue: Dialogue, number: int, answer: Any) -> tuple[QaPair, ...]:
+    """The pairs of fragment `number`.
 
     Raises:
         AnswerError: `unknown_fragment`, `outside_fragment`, `too_few_pairs`.
     """
-    fragments = dialogue.fragments or ()
-    pairs: dict[int, list[QaPair]] = {number: [] for number in range(len(fragments))}
+    turns = set(_turn_ids(dialogue, number))
+    images = {i for i, turn in enumerate(dialogue.turn_of_image) if turn in turns}
+    pairs: list[QaPair] = []
     for entry in listed(answer, "pairs"):
-        number = entry.get("fragment")
-        if not isinstance(number, int) or isinstance(number, bool) or number not in pairs:
-            raise AnswerError("unknown_fragment", f"{number!r:.20} is no fragment of the input")
-        turns = set(fragments[number])
-        images = {i for i, turn in enumerate(dialogue.turn_of_image) if turn in turns}
-        pairs[number].append(
+        found = entry.get("fragment")
+        if not isinstance(found, int) or isinstance(found, bool) or found != number:
+            raise AnswerError("unknown_fragment", f"{found!r:.20} is no fragment of the input")
+        pairs.append(
             QaPair(
-                question=unescape(text_of(entry, "question")),
-                answer=unescape(text_of(entry, "answer")),
+                question=unescape(phrase_of(entry, "question")),
+                answer=unescape(phrase_of(entry, "answer")),
                 utterance_ids=_ids(entry, "turns", turns),
                 image_ids=_ids(entry, "images", images),
             )
         )
-    for number, found in pairs.items():
-        if len({pair.answer for pair in found}) < min(MIN_PAIRS, len(fragments[number]) - 1):
-            raise AnswerError(
-                "too_few_pairs",
-                f"fragment {number} has {len(found)} pairs; it needs {MIN_PAIRS} with different"
-                " answers",
-            )
-    return {number: tuple(found) for number, found in pairs.items()}
+    num_answers = len({pair.answer for pair in pairs})
+    fewest = min(MIN_PAIRS, len(turns) - 1)
+    if num_answers < fewest:
+        raise AnswerError(
+            "too_few_pairs",
+            f"the {len(pairs)} pairs of fragment {number} have {num_answers} different answers; it"
+            f" needs {fewest}, about different turns",
+        )
+    return tuple(pairs)
 
 
 def _ids(entry: Mapping[str, Any], key: str, allowed: set[int]) -> tuple[int, ...]:

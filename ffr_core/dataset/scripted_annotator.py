@@ -71,7 +71,17 @@ def _merge(payload: dict[str, Any]) -> dict[str, Any]:
                     "images": [image["id"] for image in turn["images"]],
                 }
             )
-    return {"turns": turns}
+    if "captions" not in payload:
+        return {"turns": turns}
+    images = [i for part in payload["dialogues"] for turn in part["turns"] for i in turn["images"]]
+    return {
+        "turns": turns,
+        "captions": [
+            {"id": image["id"], "caption": escape(image["caption"])}
+            for image in images
+            if image["id"] in payload["captions"]
+        ],
+    }
 
 
 def _tag(payload: dict[str, Any]) -> dict[str, Any]:

@@ -2,16 +2,26 @@ import json
 import re
 from copy import deepcopy
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 from dataset_parts import KEYS, PARTS, merged_answer, short
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ffr_core.dataset.annotation import check_tags, element_ids, tag_assignment, tag_grammar
-from ffr_core.dataset.asking import AnswerError, Refusal, ask, parse_json
+from ffr_core.dataset.annotation import (
+    MAX_TAG_CHARACTERS,
+    check_tags,
+    element_ids,
+    tag_assignment,
+    tag_grammar,
+)
+from ffr_core.dataset.asking import AnswerError, Refusal, ask, json_phrase, parse_json
 from ffr_core.dataset.dataset_prompts import DatasetPrompts, payload_of
 from ffr_core.dataset.long_dialogue import from_json, to_json
 from ffr_core.dataset.merging import check_merge, merge_assignment, merge_grammar
-from ffr_core.dataset.qa import check_qa, qa_assignment, qa_grammar
+from ffr_core.dataset.qa import check_qa, qa_assignments, qa_grammar, with_all_pairs
+from ffr_core.dataset.queries import is_negative
 from ffr_core.dataset.scripted_annotator import scripted_answer
 from ffr_core.errors import ConfigError
 from ffr_core.generation import Completion, GenerationRequest, Sampling
@@ -79,12 +89,60 @@ def test_every_defect_of_a_merge_has_its_reason(change, reason):
 
 
 def test_the_language_is_checked():
-    assert reason_of(merged_answer(), "zh") == "wrong_language"
+    assert reason_of({**chinese_answer(), **merged_answer()}, "zh") == "wrong_language"
     assert check(merged_answer(), "en").dialogue.language == "en"
-    chinese = merged_answer()
-    for turn in chinese["turns"][:9]:
+    assert check(chinese_answer(), "zh").dialogue.language == "zh"
+
+
+TRANSLATED = {"A.img0": "一艘红色的船", "B.img0": "面包", "B.img1": "一个烤箱"}
+
+
+def chinese_answer(captions=TRANSLATED):
+    """A right answer for PARTS in Chinese; `captions` as a mapping or as pairs."""
+    answer = merged_answer()
+    for turn in answer["turns"][:9]:
         turn["text"] = "去湖边坐红色的船 OK"
-    assert check(chinese, "zh").dialogue.language == "zh"
+    pairs = captions.items() if isinstance(captions, dict) else captions
+    answer["captions"] = [{"id": label, "caption": text} for label, text in pairs]
+    return answer
+
+
+def test_captions_are_translated_with_the_turns_and_once_each():
+    captions = [i.caption for i in check(chinese_answer(), "zh").dialogue.images]
+    assert captions == list(TRANSLATED.values())
+    pairs = list(TRANSLATED.items())
+    for wrong, reason in (
+        (pairs[:2], "missing_caption"),
+        ([*pairs, pairs[0]], "repeated_caption"),
+        ([*pairs, ("C.img0", "火车")], "unknown_caption"),
+        ([*pairs, (["A.img0"], "火车")], "unknown_caption"),
+        ([*pairs[:2], ("B.img1", " ")], "empty_text"),
+        ([(label, "an oven") for label, _ in pairs], "wrong_language"),
+    ):
+        assert reason_of(chinese_answer(wrong), "zh") == reason
+    assert reason_of({"turns": chinese_answer()["turns"]}, "zh") == "bad_shape"
+
+
+def test_only_captions_of_another_language_are_asked_for():
+    parts = (PARTS[0], replace(PARTS[1], language="zh"), PARTS[2])
+
+    def asked(language):
+        return merge_assignment("t", parts, KEYS, PROMPTS, target_language=language).messages
+
+    assert payload_of(asked("zh"))["captions"] == ["A.img0"]
+    assert asked("zh")[1].parts[0].endswith(PROMPTS.texts.merge.captions.strip())
+    some = check(chinese_answer({"A.img0": "一艘红色的船"}), "zh", parts=parts)
+    assert [i.caption for i in some.dialogue.images] == ["一艘红色的船", "bread", "an oven"]
+    same = merge_assignment("t", PARTS, KEYS, PROMPTS, target_language="en").messages
+    kept = merge_assignment("t", PARTS, KEYS, PROMPTS, target_language=None).messages
+    for messages in (same, kept):
+        assert "captions" not in payload_of(messages)
+        assert messages[1].parts[0].splitlines()[-1].startswith('{"task": "merge"')
+
+
+def test_negatives_are_compared_with_translated_captions():
+    item = check(chinese_answer(), "zh")
+    assert not is_negative("烤箱", item) and is_negative("oven", item)
 
 
 def test_an_empty_source_text_stays_empty():
@@ -99,27 +157,87 @@ def test_grammars_admit_right_answers_only():
     grammar = re.compile(merge_grammar(PARTS))
     assert grammar.fullmatch(json.dumps(merged_answer()))
     assert grammar.fullmatch(json.dumps(merged_answer(), ensure_ascii=False).replace("by", "嗨"))
+    translated = re.compile(merge_grammar(PARTS, "zh"))
+    assert translated.fullmatch(json.dumps(chinese_answer()))
+    assert not translated.fullmatch(json.dumps(merged_answer()))
+    assert not translated.fullmatch(json.dumps(chinese_answer({"A.img0": "一艘红色的船"})))
     for change in (lambda t: t.pop(1) and None, lambda t: t[0].update(images=[])):
         assert not grammar.fullmatch(json.dumps(corrupt(change)))
     endless = corrupt(lambda t: t[1].update(text="5" * 90))  # "which boat?" has 11 characters
     assert not grammar.fullmatch(json.dumps(endless))
+
+
+# Elements of the merged dialogue, by topic: u0 i0 u1 u2 | u3 u4 u5 i1 i2 u6 | u7 u8 u9 u10.
+TAGGED = {
+    "u0": ("water", "boats"),
+    "i0": "u0",
+    "u1": ("water", "lakes"),
+    "u2": "u1",
+    "u3": ("food", "bread"),
+    "u4": "u3",
+    "u5": "u1",  # far from the other elements of its tag
+    "i1": "u3",
+    "i2": ("food", "ovens"),
+    "u6": "i2",
+    "u7": ("travel", "trains"),
+    "u8": "u7",
+    "u9": "u0",
+    "u10": "u7",
+}
+
+
+def test_the_grammar_of_tags_admits_what_the_check_takes():
     dialogue = check(merged_answer()).dialogue
-    tags = {"elements": [{"id": n, "coarse": "c", "fine": "f"} for n in element_ids(dialogue)]}
-    assert re.fullmatch(tag_grammar(dialogue), json.dumps(tags))
-    tags["elements"][0]["fine"] = "f" * 61
-    assert not re.fullmatch(tag_grammar(dialogue), json.dumps(tags))
-    tags["elements"][0]["fine"] = "f"
+    assert list(TAGGED) == element_ids(dialogue)
+    grammar = re.compile(tag_grammar(dialogue))
+    assert grammar.fullmatch(json.dumps(elements(**TAGGED)))
+    utterances, images = check_tags(dialogue, elements(**TAGGED))
+    assert utterances[5].fine == "lakes" and utterances[9].fine == "boats"
+    assert images[1].fine == "bread" and utterances[6] == images[2]
+    for wrong in (
+        {"u0": ("water", "f" * 61)},
+        {"u0": ("...", "boats")},
+        {"u2": ("water", "alone")},
+        {"u4": "u1"},  # leaves the bread of u3 alone
+        {"u5": "u9"},  # stands later
+        {"u7": "u3"},  # a topic begins with tags
+    ):
+        assert not grammar.fullmatch(json.dumps(elements(**{**TAGGED, **wrong})))
+    tags = elements(**TAGGED)
     tags["elements"].pop()
-    assert not re.fullmatch(tag_grammar(dialogue), json.dumps(tags))
+    assert not grammar.fullmatch(json.dumps(tags))
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_what_the_grammar_of_tags_admits_names_each_element_and_shares_each_tag(data):
+    sizes = data.draw(
+        st.lists(st.integers(1, 5), min_size=1, max_size=4).filter(lambda s: s != [1])
+    )
+    ends = list(accumulate(sizes))
+    topics = tuple(tuple(range(end - size, end)) for size, end in zip(sizes, ends, strict=True))
+    images = data.draw(st.dictionaries(st.integers(0, ends[-1] - 1), st.just(["a cat"])))
+    dialogue = replace(short("d", ["one"] * ends[-1], images), fragments=topics)
+    grammar = tag_grammar(dialogue).replace(json_phrase(MAX_TAG_CHARACTERS), '"[a-c]"')
+    answer = data.draw(st.from_regex(grammar, fullmatch=True))
+    try:
+        check_tags(dialogue, parse_json(answer))
+    except AnswerError as error:
+        # A grammar cannot compare texts: a fine tag may be repeated below another coarse one.
+        assert error.reason == "split_fine_tag"
 
 
 TALK = short("d", ["one", "two", "three", "four"], {1: ["cat"]})
 
 
 def elements(**tags):
+    """An answer: an element has its two tags, or the id of the element that it is `as`."""
     return {
         "elements": [
-            {"id": name, "coarse": coarse, "fine": fine} for name, (coarse, fine) in tags.items()
+            {"id": name, "as": tag}
+            if isinstance(tag, str)
+            else {"id": name, "fine": tag[1], "coarse": tag[0]}
+            for name, tag in tags.items()
         ]
     }
 
@@ -146,6 +264,11 @@ def test_right_tags():
         ({"u9": ("pets", "cats")}, "unknown_element"),
         ({"u2": ("pets", "x" * 61), "u3": ("pets", "x" * 61)}, "long_tag"),
         ({"u2": ("pets", " ")}, "empty_text"),
+        ({"u2": ("pets", "..."), "u3": "u2"}, "empty_text"),
+        ({"i0": "u2"}, "unknown_element"),
+        ({"i0": "i0"}, "unknown_element"),
+        ({"i0": "u7"}, "unknown_element"),
+        ({"u3": "u0"}, "unshared_tag"),
         ({"u1": ("dogs", "cats"), "u3": ("dogs", "food")}, "split_fine_tag"),
     ],
 )
@@ -153,6 +276,16 @@ def test_every_defect_of_tags_has_its_reason(change, reason):
     with pytest.raises(AnswerError) as error:
         check_tags(TALK, elements(**{**RIGHT, **change}))
     assert error.value.reason == reason
+
+
+def test_an_element_may_be_as_an_earlier_one():
+    short_form = {**RIGHT, "u1": "u0", "i0": "u1", "u3": "u2"}
+    assert check_tags(TALK, elements(**short_form)) == check_tags(TALK, elements(**RIGHT))
+    both = elements(**RIGHT)
+    both["elements"][1]["as"] = "u0"
+    with pytest.raises(AnswerError) as error:
+        check_tags(TALK, both)
+    assert error.value.reason == "bad_shape"
 
 
 def test_missing_and_repeated_elements():
@@ -166,53 +299,72 @@ def test_missing_and_repeated_elements():
         assert error.value.reason == reason
 
 
-def test_the_grammar_of_pairs_admits_what_the_check_takes():
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_grammar_of_pairs_admits_what_the_check_takes(number):
     dialogue = check(merged_answer()).dialogue
-    pictured = [dialogue.turn_of_image.index(i) for i in dialogue.turn_of_image[:1]]
-    answer = {
-        "pairs": [
-            {
-                "fragment": number,
-                "question": "what?",
-                "answer": f"this {n}",
-                "turns": [ids[n]],
-                "images": [i for i in pictured if dialogue.turn_of_image[i] in ids],
-            }
-            for number, ids in enumerate(dialogue.fragments)
-            for n in range(max(1, min(2, len(ids) - 1)))
-        ]
-    }
-    assert check_qa(dialogue, answer)
-    grammar = re.compile(qa_grammar(dialogue))
-    assert grammar.fullmatch(json.dumps(answer))
-    for change in ({"turns": []}, {"turns": [99]}, {"images": [99]}, {"answer": "x" * 201}):
-        wrong = {"pairs": [{**answer["pairs"][0], **change}, *answer["pairs"][1:]]}
-        assert not grammar.fullmatch(json.dumps(wrong))
-    assert not grammar.fullmatch(json.dumps({"pairs": answer["pairs"][:-1]}))
+    ids = dialogue.fragments[number]
+    images = [i for i, turn in enumerate(dialogue.turn_of_image) if turn in ids]
+    pair = {"fragment": number, "turns": [], "images": images, "question": "what?", "answer": ""}
+    first = {**pair, "turns": [ids[0]], "answer": "this"}
+    second = {**pair, "turns": [ids[-1]], "images": [], "answer": "that"}
+    grammar = re.compile(qa_grammar(dialogue, number))
+    for pairs in ([first, second], [first, second, first]):
+        assert check_qa(dialogue, number, {"pairs": pairs})
+        assert grammar.fullmatch(json.dumps({"pairs": pairs}))
+    for change in (
+        {"fragment": 3},
+        {"turns": []},
+        {"turns": [99]},
+        {"turns": [ids[-1]]},  # of the second stretch
+        {"images": [99]},
+        {"answer": "x" * 201},
+        {"answer": "..."},
+    ):
+        assert not grammar.fullmatch(json.dumps({"pairs": [{**first, **change}, second]}))
+    assert not grammar.fullmatch(json.dumps({"pairs": [first]}))
 
 
 def test_qa_pairs_stay_inside_their_fragment():
     dialogue = check(merged_answer()).dialogue
     pair = {"fragment": 0, "question": "q", "answer": "a", "turns": [1], "images": [0]}
-    pairs = [
-        {**pair, "fragment": f, "answer": str(i), "turns": [start + i], "images": []}
-        for f, start in enumerate((0, 4, 8))
-        for i in range(2)
-    ]
-    found = check_qa(dialogue, {"pairs": pairs})
-    assert [len(found[f]) for f in range(3)] == [2, 2, 2]
+    pairs = [pair, {**pair, "answer": "b", "turns": [2], "images": []}]
+    assert [p.utterance_ids for p in check_qa(dialogue, 0, {"pairs": pairs})] == [(1,), (2,)]
     for change, reason in (
-        ({"fragment": 3}, "unknown_fragment"),
+        ({"fragment": 1}, "unknown_fragment"),
+        ({"fragment": False}, "unknown_fragment"),
         ({"turns": [5]}, "outside_fragment"),
         ({"images": [1]}, "outside_fragment"),
         ({"turns": []}, "outside_fragment"),
         ({"answer": ""}, "empty_text"),
+        ({"question": "...?"}, "empty_text"),
     ):
         with pytest.raises(AnswerError) as error:
-            check_qa(dialogue, {"pairs": [*pairs, {**pair, **change}]})
+            check_qa(dialogue, 0, {"pairs": [*pairs, {**pair, **change}]})
         assert error.value.reason == reason
     with pytest.raises(AnswerError, match="different answers"):
-        check_qa(dialogue, {"pairs": pairs[1:]})
+        check_qa(dialogue, 0, {"pairs": [pair, {**pairs[1], "answer": "a"}]})
+
+
+def test_a_fragment_with_a_wrong_answer_is_asked_for_alone():
+    item = check(merged_answer())
+    questions = qa_assignments(item, PROMPTS, structured=True)
+    assert [q.grammar for q in questions] == [qa_grammar(item.dialogue, n) for n in range(3)]
+    wrong = iter(["{}"])
+
+    def answer(request):
+        is_second = request.request_id.startswith("long-1/1/")
+        return next(wrong, None) if is_second else None
+
+    engine = Answering(lambda request: answer(request) or scripted_answer(request))
+    arguments = {"retry_text": PROMPTS.retry_text, "sampling": Sampling(), "max_attempts": 2}
+    answers = ask(engine, questions, **arguments)
+    ids = [r.request_id for r in engine.requests]
+    assert ids == ["long-1/0/0", "long-1/1/0", "long-1/2/0", "long-1/1/1"]
+    (done,) = with_all_pairs(answers.results)
+    assert set(done.qa) == {0, 1, 2} and answers.faults == {"bad_shape": 1}
+    for number, pairs in done.qa.items():
+        used = {i for pair in pairs for i in pair.utterance_ids}
+        assert used <= set(done.dialogue.fragments[number])
 
 
 class Answering:
@@ -244,10 +396,29 @@ def test_a_failed_answer_is_asked_again_with_its_problem():
     )
     assert answers.results[0].members == ("a", "b", "c")
     assert answers.faults == {"not_json": 1, "missing_turn": 1}
-    assert [len(r.messages) for r in engine.requests] == [2, 4, 4]
-    assert "stands 0 times" in engine.requests[2].messages[3].parts[0]
+    assert [len(r.messages) for r in engine.requests] == [2, 4, 2]
+    assert "no JSON object" in engine.requests[1].messages[3].parts[0]
+    prompt, problem = engine.requests[2].messages[1].parts
+    assert prompt == assignment().messages[1].parts[0] and "stands 0 times" in problem
     assert len({r.sampling.seed for r in engine.requests}) == 3
     assert engine.requests[1].sampling.sampling_temperature == 0.3
+
+
+def test_a_request_that_got_no_answer_is_sent_again_as_it_was():
+    class Failing(Answering):
+        def generate(self, requests):
+            self.requests += requests
+            return [
+                Completion(request_id=r.request_id, text="", finish_reason="error", error="busy")
+                for r in requests
+            ]
+
+    engine = Failing(None)
+    answers = ask(
+        engine, [assignment()], retry_text="$problem", sampling=Sampling(), max_attempts=3
+    )
+    assert answers.faults == {"engine_error": 3}
+    assert {r.messages for r in engine.requests} == {assignment().messages}
 
 
 def test_only_the_beginning_of_a_cut_off_answer_is_shown_again():
@@ -315,19 +486,26 @@ def test_the_scripted_annotator_passes_every_check(language):
     parts, keys = (nasty, chinese, PARTS[1]), (("1", "2"), ("3",), ("4", "5"))
     engine = Answering(scripted_answer)
     question = merge_assignment("t", parts, keys, prompts, target_language=None)
+    foreign = merge_assignment("t", parts[:1], keys[:1], prompts, target_language="zh").messages
+    answer = scripted_answer(GenerationRequest(request_id="r", messages=foreign))
+    assert json.loads(answer)["captions"] == [
+        {"id": "A.img0", "caption": "a"},
+        {"id": "A.img1", "caption": "b"},
+    ]
     arguments = {"retry_text": prompts.retry_text, "sampling": Sampling(), "max_attempts": 1}
     merged = ask(engine, [question], **arguments).results[0]
     assert merged.dialogue.turns[0].text == "<|im_end|> cats"
     tagged = ask(engine, [tag_assignment(merged, prompts)], **arguments).results[0]
     assert set(tagged.utterance_tags) == set(range(11))
-    done = ask(engine, [qa_assignment(tagged, prompts)], **arguments).results[0]
+    questions = qa_assignments(tagged, prompts)
+    (done,) = with_all_pairs(ask(engine, questions, **arguments).results)
     assert all(len(pairs) >= 2 for pairs in done.qa.values())
     request = GenerationRequest(request_id="r", messages=question.messages)
     assert scripted_answer(request) == scripted_answer(request)
 
 
 def test_a_prompt_file_without_its_slot_is_refused(tmp_path):
-    text = '[merge]\nsystem="s"\nuser="x"\n[tag]\nsystem="s"\nuser="$input"\n'
+    text = '[merge]\nsystem="s"\nuser="x"\ncaptions="c"\n[tag]\nsystem="s"\nuser="$input"\n'
     text += '[qa]\nsystem="s"\nuser="$input"\n[retry]\nuser="$problem"\n'
     (tmp_path / "p.toml").write_text(text)
     with pytest.raises(ConfigError, match="exactly once"):

@@ -59,6 +59,11 @@ def test_held_out_pools_leave_something_to_train_on():
         (DatasetConfig, {"cleaning": {"max_aspect": -1}}, "max_aspect is -1"),
         (DatasetConfig, {"annotate": {"gpus": -1}}, "annotate.gpus"),
         (DatasetConfig, {"embedding": {"cpus": -1}}, "embedding.cpus"),
+        (
+            DatasetConfig,
+            {"engine": {"kind": "scripted"}, "annotate": {"structured": True}},
+            "the scripted annotator follows no",
+        ),
         (ChatlogConfig, {"rules": {"min_images": -1}}, "min_images is -1, expected at least 0"),
     ],
 )
