@@ -38,8 +38,9 @@ class RunNotes:
     def __init__(self, storage: Storage, tenant: str, run: str, owner: int = 0) -> None:
         """Remove what runs of this tenant left that did not come to their end.
 
-        Of a job that indexes the tenant at the same time this takes the notes too: all it loses is
-        that it goes on when an owner is lost together with the output of a stage.
+        Of a job that indexes the tenant at the same time this takes the notes too. Should an owner
+        of it be lost then, it may end with an error of Ray, and an older record of an id that
+        stands twice in its input may win.
 
         Args:
             storage: Where notes lie.
