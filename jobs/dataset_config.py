@@ -101,7 +101,9 @@ class DatasetConfig(Config):
     @model_validator(mode="after")
     def _check_engine(self) -> DatasetConfig:
         if self.annotate.structured and self.engine.kind == "scripted" and not self.engine.script:
-            raise ValueError("annotate.structured: the scripted annotator follows no grammar")
+            raise ValueError(
+                "annotate.structured: the scripted annotator follows no grammar; leave it out"
+            )
         return self
 
 
