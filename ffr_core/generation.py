@@ -20,6 +20,15 @@ class Message:
     """Rendered text (typed text already escaped) and images, by reference."""
 
 
+def has_bytes(image: Image) -> bool:
+    """Whether a picture can be opened: it has a URI, and one that is no web reference.
+
+    Those are never fetched; an engine leaves them out as it does images without a URI, and their
+    marker stays in the prompt.
+    """
+    return image.uri is not None and not image.uri.lower().startswith(("http:", "https:"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """How tokens are drawn."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from ffr_core.errors import BusyError
 from ffr_core.protocols import AsyncEngine
-from serve.versions import AdapterVersion
+from serve.versions import AdapterVersion, check_weights
 
 KEPT = 2
 """Versions that stay in memory: the one in force, and one that old searches may still use."""
@@ -38,9 +38,18 @@ class LoadedVersions:
         first: AdapterVersion,
         first_name: str | None,
         kept: int = KEPT,
+        check: Callable[[AdapterVersion], None] = check_weights,
     ) -> None:
-        """Take an engine that holds the `first` version already, under `first_name`."""
-        self._engine, self._kept = engine, kept
+        """Take an engine that holds the `first` version already, under `first_name`.
+
+        Args:
+            engine: Loads adapters.
+            first: The version that it holds.
+            first_name: Its name there.
+            kept: Versions in memory, at most.
+            check: Raises when the weights at a version's path are other ones.
+        """
+        self._engine, self._kept, self._check = engine, kept, check
         self._loaded = {first.name: _Loaded(engine_name=first_name)}
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._numbers, self._uses = itertools.count(1), itertools.count(1)
@@ -55,7 +64,7 @@ class LoadedVersions:
         """Bring a version into the engine.
 
         Raises:
-            InputError: It does not fit the model, or changes nothing.
+            InputError: It does not fit the model, changes nothing, or is not what it was.
             NotFoundError: No adapter at its path.
             BusyError: Every version in memory is being used.
         """
@@ -82,6 +91,7 @@ class LoadedVersions:
 
     async def _load(self, version: AdapterVersion) -> None:
         async with self._one_at_a_time:
+            await asyncio.to_thread(self._check, version)
             await self._make_room()
             name = f"{version.name}-{next(self._numbers)}" if version.path else None
             if name is not None:

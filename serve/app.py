@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 APP = "ffrs"
 KEYS_ENV = "FFRS_KEYS"
+LOOKS = 50
+"""How often, each a tenth of a second, a stopping service looks for its own processes."""
 
 
 class BuildArgs(Config):
@@ -168,11 +171,17 @@ def running(profile: Profile, host: str, port: int, keys: Path | None) -> Iterat
 
 
 def drain(timeout: float) -> None:
-    """Let the ingress finish its answers while the parts that they need still run."""
+    """Let every ingress finish its answers while the parts that they need still run."""
     from ray import serve as ray_serve
+    from ray.serve.exceptions import DeploymentUnavailableError
 
     with contextlib.suppress(Exception):
-        ray_serve.get_app_handle(APP).drain.remote().result(timeout_s=timeout + 5)
+        handle = ray_serve.get_app_handle(APP)
+        for _ in range(LOOKS):
+            with contextlib.suppress(DeploymentUnavailableError):
+                handle.broadcast("drain").results(timeout_s=timeout + 5, return_exceptions=True)
+                return
+            time.sleep(0.1)  # a new handle does not know the processes yet
 
 
 def _reason(error: RuntimeError) -> str:

@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import hmac
 import json
+import logging
 import secrets
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from pydantic import Field
 from ffr_core.config import Config, read_toml
 from ffr_core.errors import ConfigError
 
+logger = logging.getLogger(__name__)
 Scope = Literal["search", "write", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 PREFIX = "ffrs_"
@@ -108,10 +110,16 @@ class KeyRing:
         if state != self._state:
             try:
                 self._entries = _entries(self._path)
-            except ConfigError:
+            except (ConfigError, OSError) as error:
                 if self._state is None:
                     raise
                 self._entries = ()
+                # Not its text, which may quote a key that stands there by mistake.
+                logger.error(
+                    "the keys file %s is wrong (%s); no key works until it is right again",
+                    self._path,
+                    type(error).__name__,
+                )
             self._state = state
 
 
@@ -158,7 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     key, digest = new_key()
     scopes = list(dict.fromkeys(options.scope))
-    KeyEntry(tenant=options.tenant, scopes=tuple(scopes), sha256=digest)
+    try:
+        KeyEntry.parse({"tenant": options.tenant, "scopes": scopes, "sha256": digest}, "a new key")
+    except ConfigError as error:
+        parser.error(str(error))
     print(f"key, shown only once: {key}", file=sys.stderr)
     print(describe_entry(options.tenant, scopes, digest, options.name), end="")
     return 0

@@ -111,7 +111,6 @@ class SegmenterReplica:
     async def __init__(self, profile: dict[str, Any]) -> None:  # type: ignore[misc]
         parsed = Profile.model_validate(profile)
         setup_logs(parsed.logs, SEGMENTER, log_facts)
-        assert parsed.segmenter.engine is not None or parsed.engine is not None
         config = parsed.segmenter.engine or parsed.engine
         self._worker = await EngineWorker.start(config, parsed)
 
@@ -209,7 +208,9 @@ def build_application(profile: Profile, keys: Path | None) -> Application:
         name=OWNER,
         num_replicas=1 if profile.index.is_lite else config.owner_replicas,
         ray_actor_options={"num_cpus": config.owner_cpus, "num_gpus": config.owner_gpus},
-        max_ongoing_requests=config.owner_threads * 4,
+        # Writes that wait for each other take no place from searches.
+        max_ongoing_requests=config.owner_threads * 4
+        + config.max_ongoing * config.ingress_replicas,
         max_queued_requests=config.max_ongoing * 2,
         request_router_config=RequestRouterConfig(request_router_class=WRITE_ROUTER),
         **common,

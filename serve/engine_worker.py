@@ -145,9 +145,15 @@ class EngineLocalizer(EngineWorker):
         return self._versions.names
 
     async def load_version(self, version: AdapterVersion) -> Returned[list[str]]:
-        """Bring a version into memory; returns all that are there, or why it cannot be."""
+        """Bring a version into memory; returns all that are there, or why it cannot be.
+
+        Its calibration is read anew, so that a file that was fitted again is what counts.
+        """
 
         async def work() -> list[str]:
+            if version.calibration is not None:
+                fresh = await asyncio.to_thread(Calibration.load, version.calibration)
+                self._calibrations.put(version.calibration, fresh)
             await self._versions.load(version)
             return self._versions.names
 

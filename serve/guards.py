@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 
@@ -112,7 +112,7 @@ class Guard:
             self._rules.load.ongoing -= counted
 
     def _check_caller(self, scope: Scope, headers: Headers) -> None:
-        host = (urlsplit("//" + headers.get("host", "")).hostname or "").lower()
+        host = (_split("//" + headers.get("host", "")).hostname or "").lower()
         allowed = tuple(name.lower() for name in self._rules.allowed_hosts)
         if allowed and host not in allowed and not is_loopback(host):
             raise Problem(403, "this service does not answer under this host name", "bad_host")
@@ -126,7 +126,7 @@ class Guard:
         if not allowed and not is_loopback(host):
             raise Problem(403, "without API keys call this service as localhost", "bad_host")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host", ""):
+        if origin is not None and _split(origin).netloc != headers.get("host", ""):
             raise Problem(403, "another web page may not call this service", "bad_origin")
         if headers.get("sec-fetch-site") == "cross-site" and scope["path"].startswith("/v1/"):
             raise Problem(403, "another web page may not call this service", "bad_origin")
@@ -158,6 +158,14 @@ class Guard:
                 "bad_encoding",
                 headers={"accept-encoding": "identity"},
             )
+
+
+def _split(address: str) -> SplitResult:
+    """Parts of an address; none of one that is none, such as `[`."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")
 
 
 class _Body:

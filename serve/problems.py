@@ -70,6 +70,16 @@ _STATUS: tuple[tuple[type[FfrError], int], ...] = (
 )
 
 
+_RESTARTS = (
+    "ActorDiedError",
+    "ActorUnavailableError",
+    "DeploymentUnavailableError",
+    "RayActorError",
+    "ReplicaUnavailableError",
+)
+"""Errors of Ray that say that a process ended, or cannot be reached for a while."""
+
+
 class Problem(fastapi.HTTPException):
     """An answer that is not 2xx. FastAPI lets its own kind pass where it hides other errors."""
 
@@ -113,7 +123,7 @@ def problem_of(error: BaseException, retry_after: int = 2) -> Problem:
         )
     if isinstance(error, TimeoutError):
         return Problem(504, "the service did not finish in time; try again")
-    if type(error).__name__ in ("DeploymentUnavailableError", "ActorDiedError", "RayActorError"):
+    if type(error).__name__ in _RESTARTS:
         return Problem(503, "a part of the service restarts; try again in a few seconds")
     log_failure(error)
     return Problem(500, "the service failed on this request; its log says where", "internal")

@@ -9,6 +9,7 @@ from typing import Any
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from ffr_core.errors import FfrError
 from ffr_core.index.keys import dialogue_key
 from ffr_core.types import Dialogue, Filters, Header, IndexStats, Localization
 from serve.problems import Problem
@@ -87,7 +88,7 @@ class RemoteLocalizer:
         )
         alive = [answer for answer in answers if type(answer).__name__ not in GONE]
         for answer in alive:
-            if isinstance(answer, RuntimeError):
+            if isinstance(answer, Exception) and not isinstance(answer, FfrError):
                 raise answer
         if not alive:
             raise Problem(503, "no localizer process is ready; try again in a few seconds")

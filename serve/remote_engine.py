@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ffr_core.errors import InputError
+from ffr_core.errors import BusyError, InputError
 from ffr_core.generation import Completion, GenerationRequest
-from serve.problems import log_failure
+from serve.problems import log_failure, problem_of
 
 TRIES = 2
 """A request whose process dies goes to another one."""
+PASSING = (429, 503, 504)
+"""Status of the errors that say: later."""
 
 
 class Pending(Protocol):
@@ -18,6 +22,9 @@ class Pending(Protocol):
 
     def result(self, timeout_s: float | None = None) -> Completion:
         """Wait for the answer, in a thread without an event loop."""
+
+    def cancel(self) -> None:
+        """Give up; reaches the engine."""
 
 
 class RemoteEngine:
@@ -37,7 +44,7 @@ class RemoteEngine:
         Args:
             call: Sends one request off.
             fingerprint: Of the engine on the other side.
-            timeout: Seconds for one answer.
+            timeout: Seconds for all answers of one call, second tries included.
         """
         self._call, self._fingerprint, self._timeout = call, fingerprint, timeout
 
@@ -47,18 +54,41 @@ class RemoteEngine:
         return self._fingerprint
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
-        """Answer all requests, in their order; one that fails is sent once more."""
+        """Answer all requests, in their order; one that fails is sent once more.
+
+        Raises:
+            BusyError: The other side is full, restarts, or takes too long. Whatever is still on its
+                way is canceled, as after every error.
+        """
+        deadline = time.monotonic() + self._timeout
         answers: dict[int, Completion] = {}
-        for attempt in range(1, TRIES + 1):
-            missing = [number for number in range(len(requests)) if number not in answers]
-            sent = [(number, self._call(requests[number])) for number in missing]
-            for number, pending in sent:
-                try:
-                    answers[number] = pending.result(timeout_s=self._timeout)
-                except Exception as error:
-                    if attempt == TRIES:
-                        raise
-                    log_failure(error)
+        sent: dict[int, Pending] = {}
+        try:
+            for attempt in range(1, TRIES + 1):
+                for number, request in enumerate(requests):
+                    if number not in answers:
+                        sent[number] = self._call(request)
+                for number, pending in list(sent.items()):
+                    try:
+                        left = max(0.0, deadline - time.monotonic())
+                        answers[number] = pending.result(timeout_s=left)
+                        del sent[number]
+                    except Exception as error:
+                        if attempt == TRIES or time.monotonic() >= deadline:
+                            raise
+                        log_failure(error)
+        except Exception as error:
+            if problem_of(error).status not in PASSING:
+                raise
+            log_failure(error)
+            raise BusyError(
+                f"the boundary model did not answer {len(requests)} requests within"
+                f" {self._timeout:g} s; it is busy or restarts, try again in a few seconds"
+            ) from error
+        finally:
+            for pending in sent.values():
+                with contextlib.suppress(Exception):  # Ray's says again why it failed
+                    pending.cancel()
         return [answers[number] for number in range(len(requests))]
 
     def load_adapter(self, name: str, path: str) -> None:

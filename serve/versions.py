@@ -18,7 +18,8 @@ from pathlib import Path
 from ffr_core.engine.build import adapter_hash
 from ffr_core.engine.config import EngineConfig
 from ffr_core.engine.loading import model_fingerprint
-from ffr_core.errors import NotFoundError
+from ffr_core.errors import InputError, NotFoundError
+from ffr_core.localization.calibration import Calibration
 from ffr_core.profile import Profile
 from ffr_core.protocols import Storage
 from serve.problems import log_failure
@@ -65,18 +66,43 @@ def folder_version(path: str, calibration: str | None = None) -> AdapterVersion:
 
     Raises:
         NotFoundError: No adapter there, or no calibration file.
+        ConfigError: The calibration file is none.
     """
     folder = Path(path)
-    if not (folder / "adapter_config.json").is_file():
+    if not _is_file(folder / "adapter_config.json"):
         raise NotFoundError(
             f"there is no adapter at {path!r:.300}; give a folder with adapter_config.json that"
             " all processes of the service can read"
         )
-    if calibration is not None and not Path(calibration).is_file():
-        raise NotFoundError(f"there is no calibration file {calibration!r:.300}; check the path")
+    if calibration is not None:
+        if not _is_file(Path(calibration)):
+            raise NotFoundError(
+                f"there is no calibration file {calibration!r:.300}; check the path"
+            )
+        Calibration.load(calibration)
     return AdapterVersion(
         name=model_fingerprint(folder), path=str(folder.resolve()), calibration=calibration
     )
+
+
+def check_weights(version: AdapterVersion) -> None:
+    """Raise InputError unless the folder still holds the weights that the version is named after.
+
+    A process that starts late would else read with other weights under the same name.
+    """
+    if version.path and model_fingerprint(version.path) != version.name:
+        raise InputError(
+            f"the adapter at {version.path!r:.300} is not version {version.name} any more; leave"
+            " folders that are in use as they are, or roll over to what lies there now"
+        )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; a path that is too long or closed to us holds none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 class VersionBook:

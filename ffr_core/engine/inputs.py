@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from ffr_core.errors import ConfigError, InputError
-from ffr_core.generation import Message
+from ffr_core.generation import Message, has_bytes
 from ffr_core.markup import escape
 from ffr_core.types import Image
 
@@ -175,7 +175,7 @@ class PromptEncoder:
             for part in message.parts:
                 if isinstance(part, str):
                     content.append({"type": "text", "text": part})
-                elif part.uri is None or len(kept) == self._max_images:
+                elif not has_bytes(part) or len(kept) == self._max_images:
                     left_out += 1
                 else:
                     content.append({"type": "image"})

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 
 from ffr_core.errors import BusyError, ConfigError, FfrError, InputError, NotFoundError
-from ffr_core.generation import Completion, GenerationRequest, Message
+from ffr_core.generation import Completion, GenerationRequest, Message, has_bytes
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -160,7 +160,8 @@ class AsyncOpenAiEngine:
             for part in message.parts:
                 if isinstance(part, str):
                     content.append({"type": "text", "text": part})
-                elif part.uri is not None and num_images != self._max_images:
+                elif has_bytes(part) and num_images != self._max_images:
+                    assert part.uri is not None
                     num_images += 1
                     url = data_url(self._images(part.uri), self._max_side)
                     content.append({"type": "image_url", "image_url": {"url": url}})
@@ -255,6 +256,8 @@ def read_answer(request: GenerationRequest, answer: Any) -> Completion:
     try:
         choice = answer["choices"][0]
         text = choice["message"]["content"] or ""
+        if not isinstance(text, str):
+            raise TypeError(f"content is a {type(text).__name__}")
         entries = (choice.get("logprobs") or {}).get("content") or []
         logprobs = tuple(float(entry["logprob"]) for entry in entries)
         num_prompt_tokens = int((answer.get("usage") or {}).get("prompt_tokens", 0))

@@ -31,7 +31,9 @@ def adapter_strength(path: str | Path) -> float:
 
     Raises:
         NotFoundError: The folder or one of its two files is missing.
+        InputError: One of them cannot be read.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(path)
@@ -41,15 +43,30 @@ def adapter_strength(path: str | Path) -> float:
             f"{str(path)!r} is not a PEFT folder; it needs adapter_config.json and"
             " adapter_model.safetensors"
         )
-    config = json.loads(config_file.read_text())
-    rank = config["r"] ** 0.5 if config.get("use_rslora") else config["r"]
+    try:
+        config = json.loads(config_file.read_text())
+        rank = config["r"] ** 0.5 if config.get("use_rslora") else config["r"]
+        scaling = float(config["lora_alpha"] / rank)
+        weights = load_file(weights_file)
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        SafetensorError,
+    ) as error:
+        raise InputError(
+            f"{str(path)!r} is not a LoRA adapter that can be read, train or copy it again:"
+            f" {type(error).__name__} {error}"
+        ) from error
     norms: dict[str, dict[str, float]] = {}
-    for key, weight in load_file(weights_file).items():
+    for key, weight in weights.items():
         module, _, side = key.rpartition(".lora_")
         if module:
             norms.setdefault(module, {})[side[0]] = float(weight.float().norm())
     products = [sides.get("A", 0.0) * sides.get("B", 0.0) for sides in norms.values()]
-    return float(config["lora_alpha"] / rank * max(products, default=0.0))
+    return scaling * max(products, default=0.0)
 
 
 def check_probe(name: str, strength: float, bare: Completion, adapted: Completion) -> None:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 from ffr_core.errors import FfrError, InputError, NotFoundError
-from ffr_core.generation import Completion, GenerationRequest, Message
+from ffr_core.generation import Completion, GenerationRequest, Message, has_bytes
 
 Script = Callable[[GenerationRequest], str] | Mapping[str, str]
 _TOKENS = re.compile(r"<\|\w+\|>|.", re.DOTALL)
@@ -108,7 +108,8 @@ class ScriptedEngine:
             )
         for message in request.messages:
             for part in message.parts:
-                if not isinstance(part, str) and part.uri is not None and self._images is not None:
+                if not isinstance(part, str) and has_bytes(part) and self._images is not None:
+                    assert part.uri is not None
                     self._images(part.uri)
         banned = set(request.sampling.banned_token_ids)
         text = _VISION.sub("", self._look_up(request, prompt))

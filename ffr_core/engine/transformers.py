@@ -7,6 +7,7 @@ batch, U prompts without repetition, L tokens, V vocabulary.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -149,18 +150,14 @@ class TransformersEngine:
             InputError: The name is in use, or the adapter does not fit the model.
             NotFoundError: Not a PEFT folder.
         """
-        from peft import PeftModel
-
         with self._lock:
             if name in self._adapters:
                 raise InputError(f"adapter name {name!r} is in use; load it under a fresh name")
             strength = adapter_strength(path)
             try:
-                if self._peft is None:
-                    self._peft = PeftModel.from_pretrained(self.model, path, adapter_name=name)
-                else:
-                    self._peft.load_adapter(path, adapter_name=name)
+                self._insert(name, path)
             except (ValueError, RuntimeError, KeyError) as error:
+                self._remove(name)
                 raise InputError(
                     f"adapter {name!r} does not fit this model, train it on the same architecture:"
                     f" {error}"
@@ -180,15 +177,35 @@ class TransformersEngine:
         with self._lock:
             if self._adapters.pop(name, None) is None:
                 raise NotFoundError(f"adapter {name!r} is not loaded; nothing to unload")
-            if self._adapters:
-                self._peft.delete_adapter(name)
-            else:
-                self.model = self._peft.unload()
-                self._peft = None
+            self._remove(name)
 
     def close(self) -> None:
         """Release the model."""
         self.model = self._peft = None
+
+    def _insert(self, name: str, path: str) -> None:
+        """Put the modules of an adapter into the model, then its weights."""
+        from peft import PeftConfig, PeftModel
+
+        if self._peft is None:
+            # Before the weights, so that an adapter whose weights do not fit can be taken out.
+            config = PeftConfig.from_pretrained(path)
+            config.inference_mode = True
+            self._peft = PeftModel(self.model, config, name)
+        missing = self._peft.load_adapter(path, adapter_name=name).missing_keys
+        if missing:
+            warnings.warn(f"{path} lacks {len(missing)} weights of its adapter", stacklevel=3)
+
+    def _remove(self, name: str) -> None:
+        """Take the modules of an adapter out, also of one that was inserted in part."""
+        if self._peft is None:
+            return
+        if self._adapters:
+            if name in self._peft.peft_config:
+                self._peft.delete_adapter(name)
+        else:
+            self.model = self._peft.unload()
+            self._peft = None
 
     def _start(self, request: GenerationRequest) -> _Row:
         """Encode a request; FfrError when it cannot be answered."""

@@ -6,6 +6,7 @@ Our choice; the paper gives no confidence.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -31,8 +32,9 @@ class Calibrator:
     def __post_init__(self) -> None:
         """Check the knots."""
         x, y = self.scores, self.probabilities
-        falling = any(a > b for v in (x, y) for a, b in pairwise(v))
-        if not x or len(x) != len(y) or falling or y[0] < 0 or y[-1] > 1:
+        rising = all(a <= b for v in (x, y) for a, b in pairwise(v))
+        finite = all(map(math.isfinite, (*x, *y)))
+        if not (x and len(x) == len(y) and rising and finite and y[0] >= 0 and y[-1] <= 1):
             raise ConfigError(
                 f"calibration knots {x} -> {y}: expected as many of both, ascending, values in"
                 " [0, 1]; fit it again"

@@ -25,7 +25,6 @@ from ffr_core.windows import WINDOW_OVERLAP, WINDOW_TURNS, check_windows, window
 
 FRAME_TOKENS = 48
 """Room for the four markers of an answer where each takes several tokens."""
-TOKENS_PER_ID = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +65,11 @@ class F2rvlmReader:
         for number, window in enumerate(windows(len(ids), self.window_turns, self.window_overlap)):
             chosen = tuple(ids[i] for i in window)
             view = local_view(dialogue, Fragment(fragment_id=0, turn_ids=chosen))
-            num_ids = len(view.turn_ids) + len(view.image_ids)
+            room = FRAME_TOKENS + _id_tokens(len(view.turn_ids)) + _id_tokens(len(view.image_ids))
             request = GenerationRequest(
                 request_id=str(number),
                 messages=self.prompts.localize(view.dialogue, query, self.language),
-                sampling=Sampling(max_new_tokens=FRAME_TOKENS + TOKENS_PER_ID * num_ids),
+                sampling=Sampling(max_new_tokens=room),
                 grammar=selection_grammar(len(view.turn_ids), len(view.image_ids))
                 if self.grammar
                 else None,
@@ -174,6 +173,11 @@ def selection_grammar(num_turns: int, num_images: int) -> str:
         rf"<\|utt_ids_start\|>\[{_id_list(num_turns)}\]<\|utt_ids_end\|>;"
         rf"<\|img_ids_start\|>\[{_id_list(num_images)}\]<\|img_ids_end\|>"
     )
+
+
+def _id_tokens(count: int) -> int:
+    """Room for all ids below `count`, each digit, comma and space a token; at least 4 an id."""
+    return count * max(4, len(str(count)) + 2)
 
 
 def _id_list(count: int) -> str:

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from ffr_core.errors import RecordError
+from ffr_core.errors import BusyError, RecordError
 from ffr_core.generation import Completion, GenerationRequest, Sampling
 from ffr_core.markup import LocalView, local_view
 from ffr_core.parsing import parse_clusters
@@ -75,6 +75,7 @@ class VlmSegmenter:
 
         Raises:
             RecordError: The engine cannot read a dialogue (reason `segment_failed`).
+            BusyError: The engine was away or too busy.
         """
         views = [self._views(dialogue) for dialogue in dialogues]
         requests = [
@@ -105,6 +106,10 @@ class VlmSegmenter:
         parts = []
         counts = Counter({"dialogues": 1})
         for view, answer in read:
+            if answer.unanswered:
+                raise BusyError(
+                    f"dialogue {dialogue.dialogue_id!r} cannot be segmented now: {answer.error}"
+                )
             if answer.error is not None:
                 raise RecordError(
                     "segment_failed",

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ needs_vllm = pytest.mark.skipif(
 
 
 def picture(uri: str) -> Pictures.Image:
-    if uri == "missing.png":
-        raise NotFoundError("image 'missing.png' does not exist; check the path")
+    if uri == "missing.png" or uri.startswith("HTTPS:"):
+        raise NotFoundError(f"image {uri!r} does not exist; check the path")
     return Pictures.linear_gradient("L").resize((90, 60)).convert("RGB")
 
 
@@ -228,6 +229,16 @@ class TestEngine:
         assert all(answer.text == "" and answer.error for answer in bad)
         assert "missing.png" in str(bad[0].error)
         assert good.error is None and good.text == engine.generate([requests[3]])[0].text
+
+    def test_a_web_reference_is_left_out_as_an_image_without_bytes(self, engine: Engine) -> None:
+        [message] = prompt("x", uri="missing.png")
+        answers = []
+        for uri in ("HTTPS://example.com/a.png", None):
+            parts = [p if isinstance(p, str) else replace(p, uri=uri) for p in message.parts]
+            assert len(parts) == 3
+            messages = (replace(message, parts=tuple(parts)),)
+            answers += engine.generate([request("a", messages)])
+        assert answers[0].error is None and answers[0].text == answers[1].text
 
     def test_adapters_come_and_go(self, engine: Engine, adapter: str) -> None:
         [bare] = engine.generate([request("a", TALK)])

@@ -62,6 +62,20 @@ def test_a_removed_key_stops_working_without_a_restart(tmp_path):
     assert ring.find(new) is None
 
 
+def test_a_file_that_becomes_wrong_is_told_to_who_runs_the_service(tmp_path, caplog):
+    path = tmp_path / "keys.toml"
+    key, text = entry("ann", ["search"])
+    path.write_text(text)
+    ring = KeyRing(path)
+    path.write_text(f'sha256 = "{key}" [')
+    assert ring.find(key) is None and ring.find(key) is None
+    [record] = caplog.records
+    assert str(path) in record.getMessage() and key not in caplog.text
+    path.unlink()
+    path.mkdir()
+    assert ring.find(key) is None
+
+
 def test_images_of_other_tenants_are_out_of_reach_unless_said_otherwise(tmp_path):
     path = tmp_path / "keys.toml"
     ann, text_ann = entry("ann", ["write"])
@@ -104,6 +118,13 @@ def test_the_command_prints_an_entry_that_works(tmp_path, capsys):
     path.write_text(printed.out)
     key = printed.err.split(": ")[1].strip()
     assert KeyRing(path).find(key).tenant == "acme"
+
+
+def test_the_command_refuses_what_the_file_would(capsys):
+    with pytest.raises(SystemExit):
+        main(["new", "--tenant", "", "--scope", "search"])
+    shown = capsys.readouterr()
+    assert "tenant" in shown.err and "ffrs_" not in shown.err and not shown.out
 
 
 def test_the_command_runs_as_a_module():

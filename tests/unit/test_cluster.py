@@ -49,6 +49,27 @@ def test_a_launch_file_fits_rays_schema_and_turns_tokens_on(path: Path) -> None:
     assert f"ray up cluster/{path.name}" in header and "Change:" in header
 
 
+def test_on_premise_every_port_of_ray_is_one_that_the_header_opens() -> None:
+    from ray.scripts.scripts import start
+
+    path = CLUSTER / "ray-onprem.yaml"
+    header = path.read_text().split("cluster_name")[0]
+    opened: set[int] = set()
+    for first, last in re.findall(r"\b(\d{4,5})-(\d{4,5})\b", header):
+        opened |= set(range(int(first), int(last) + 1))
+    # What only the head has, or listens on this machine only.
+    other = {"--port", "--dashboard-port", "--dashboard-grpc-port", "--ray-client-server-port"}
+    names = {name for option in start.params for name in option.opts}
+    needed = {name for name in names if name.endswith("-port")} - other
+    for command in (
+        *load(path)["head_start_ray_commands"],
+        *load(path)["worker_start_ray_commands"],
+    ):
+        given = dict(re.findall(r"(--[\w-]+-port)=(\d+)", command))
+        assert set(given) == needed
+        assert {int(port) for port in given.values()} <= opened
+
+
 def test_there_is_a_cloud_and_an_on_premise_launch_file() -> None:
     assert [load(path)["provider"]["type"] for path in LAUNCH] == ["aws", "local"]
 

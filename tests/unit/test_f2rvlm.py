@@ -1,4 +1,5 @@
 import asyncio
+import json
 import math
 import re
 from itertools import pairwise
@@ -12,6 +13,7 @@ from ffr_core.engine.background import BackgroundEngine
 from ffr_core.engine.scripted import ScriptedEngine, prompt_text
 from ffr_core.errors import ConfigError, InputError
 from ffr_core.generation import Completion, GenerationRequest
+from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.localization.calibration import (
     Calibration,
     Calibrator,
@@ -74,6 +76,23 @@ def test_windows_find_what_the_whole_holds(hits: set[int]) -> None:
     assert set(found.utterances) == hits
     assert len(engine.requests) == 5
     assert found.relevance == (1.0 if hits else 0.0)
+
+
+def test_web_references_are_known_by_their_marker_alone() -> None:
+    """They are never fetched, and a dialogue that holds one can be read all the same."""
+    picture = Image(image_id=0, uri="https://example.com/dog.jpg")
+    turn = Turn(turn_id=0, speaker="A", text="the dog", images=(picture,))
+    engine = ScriptedEngine(perfect, images=ImageReader(limits=ImageLimits()).open)
+    talk = Dialogue(dialogue_id="d", turns=(turn,))
+    found = F2rvlmLocalizer(engine, READER).localize("dog", talk)
+    assert (set(found.utterances), set(found.images)) == ({0}, {0})
+
+
+def test_a_long_answer_has_room() -> None:
+    hits = set(range(300))
+    reader = F2rvlmReader(prompts=COMPACT, window_turns=300)
+    found = F2rvlmLocalizer(ScriptedEngine(perfect), reader).localize("dog", dialogue(300, hits))
+    assert set(found.utterances) == hits
 
 
 def test_async_and_plain_agree() -> None:
@@ -177,6 +196,17 @@ def test_calibration_acts_on_each_kind(tmp_path) -> None:
     (tmp_path / "bad.json").write_text('{"utterance": {"scores": [1, 0], "probabilities": [0, 1]}}')
     with pytest.raises(ConfigError, match="ascending"):
         Calibration.load(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize(
+    "knots",
+    [([], []), ([0, 1], [0]), ([1, 0], [0, 1]), ([0, 1], [0, 1.1]), ([0, math.nan], [0, 1])],
+)
+def test_knots_that_give_no_probability_are_refused(knots, tmp_path) -> None:
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps({"relevance": {"scores": knots[0], "probabilities": knots[1]}}))
+    with pytest.raises(ConfigError, match="calibration knots"):
+        Calibration.load(path)
 
 
 def test_isotonic_by_hand() -> None:

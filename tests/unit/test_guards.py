@@ -6,6 +6,8 @@ import json
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from ray.exceptions import ActorUnavailableError
+from ray.serve.exceptions import ReplicaUnavailableError
 
 from ffr_core.errors import BusyError, ForbiddenError, LimitError, NotFoundError, RecordError
 from serve import guards
@@ -75,7 +77,15 @@ def test_this_machine_may_call(host):
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8000", "", "10.0.0.5"],
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example:8000",
+        "",
+        "10.0.0.5",
+        "[",
+        "[x]:8000",
+    ],
 )
 def test_another_name_for_this_machine_is_refused(host):
     assert code(ask(make_app(), host=host)) == (403, "bad_host")
@@ -86,7 +96,8 @@ def test_another_machine_is_refused():
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "http://localhost:9000", "https://localhost"]
+    "origin",
+    ["http://evil.example", "null", "http://localhost:9000", "https://localhost", "http://["],
 )
 def test_another_page_is_refused(origin):
     answer = ask(make_app(), "POST", "/v1/echo", json={}, headers={"origin": origin})
@@ -276,6 +287,15 @@ def test_errors_have_their_status(error, status):
     problem = problem_of(error)
     assert problem.status == status
     assert "secret" not in json.dumps(problem.body)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ActorUnavailableError("away", b"a" * 16), ReplicaUnavailableError("away")],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_process_out_of_reach_is_a_part_that_restarts(error):
+    assert problem_of(error).status == 503
 
 
 def test_loopback_is_recognized():

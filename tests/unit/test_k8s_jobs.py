@@ -131,3 +131,17 @@ def test_the_evaluation_measures_the_paper_profile_with_its_adapters() -> None:
         return values
 
     assert parts(ours) == parts(paper)
+
+
+def test_the_service_has_a_gpu_pod_for_every_model_that_the_profile_asks_for() -> None:
+    serve = load_profile(str(PAPER)).serve
+    [service] = manifests("gpu", "RayService")
+    [group] = [g for g in cluster_of(service)["workerGroupSpecs"] if g["groupName"] == "gpu"]
+    size = group["template"]["spec"]["containers"][0]["resources"]
+    assert size["limits"]["nvidia.com/gpu"] == "1"
+    # A localizer leaves room for an owner of the index and none for another model.
+    assert 0.5 < serve.localizer_gpus <= 1 - serve.owner_gpus and serve.segmenter_gpus == 1
+    assert serve.owner_replicas <= serve.localizer_min
+    assert serve.localizer_cpus + serve.owner_cpus <= int(size["requests"]["cpu"])
+    assert group["minReplicas"] == group["replicas"] == serve.localizer_min + serve.segmenter_min
+    assert group["maxReplicas"] == serve.localizer_max + serve.segmenter_max

@@ -193,7 +193,9 @@ def test_the_metrics_port_is_open_and_scraped(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_pods_outlive_the_longest_answer(overlay: str) -> None:
     serve = profile_of(overlay).serve
-    longest = max(serve.search_timeout, serve.write_timeout, serve.drain_timeout)
+    longest = serve.drain_timeout
+    # Serve ends a process that is asked to stop after `drain_timeout`, whatever it still does.
+    assert longest >= max(serve.search_timeout, serve.write_timeout)
     [service] = manifests(overlay, "RayService")
     assert service["spec"]["rayClusterDeletionDelaySeconds"] > longest
     for group in cluster_of(service)["workerGroupSpecs"]:

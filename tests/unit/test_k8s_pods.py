@@ -72,3 +72,28 @@ def test_the_versions_of_the_images_satisfy_the_project_and_vllm() -> None:
         checked += version is not None
     assert checked > 20
     assert Requirement("fastapi<0.137,>=0.133").specifier.contains(pins["fastapi"])  # vLLM 0.29.0
+
+
+SIZES = {"Gi": 2**30, "Mi": 2**20}
+
+
+def _bytes(quantity: str) -> int:
+    return int(quantity[:-2]) * SIZES[quantity[-2:]]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_rays_object_store_fits_into_shared_memory(
+    overlay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray._private import utils
+
+    for name, template in pods(overlay):
+        if not name.startswith("Ray"):
+            continue
+        pod = template["spec"]
+        [shm] = [v["emptyDir"] for v in pod["volumes"] if v["name"] == "shm"]
+        size = _bytes(shm["sizeLimit"])
+        monkeypatch.setattr(utils, "get_shared_memory_bytes", lambda size=size: size)
+        limit = _bytes(pod["containers"][0]["resources"]["limits"]["memory"])
+        # Where it does not fit, Ray puts it on the disk and warns.
+        assert utils.resolve_object_store_memory(limit) <= size, name

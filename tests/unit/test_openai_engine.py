@@ -173,7 +173,13 @@ def test_a_dead_endpoint_is_an_error_of_the_request(endpoint: Endpoint) -> None:
 def test_strange_answers_are_errors(endpoint: Endpoint) -> None:
     client = engine(endpoint)
     assert "grammar" in str(client.generate([ask("hi", grammar="other")])[0].error)
-    for answer in ([], {"choices": []}, {"choices": [{"message": None}]}):
+    parts = [{"type": "text", "text": "ok"}]
+    for answer in (
+        [],
+        {"choices": []},
+        {"choices": [{"message": None}]},
+        {"choices": [{"message": {"content": parts}}]},
+    ):
         endpoint.answer = answer
         assert "not a chat completion" in str(client.generate([ask("hi")])[0].error)
     client.close()

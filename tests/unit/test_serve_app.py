@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ffr_core.errors import BusyError, ConfigError, ForbiddenError
 from jobs.cli import app
-from serve.app import build, check_address, find_keys
+from serve.app import build, check_address, drain, find_keys
 from serve.runtime import check_port, free_port
 
 PROFILE = """
@@ -102,3 +102,27 @@ def test_a_port_that_does_not_exist_is_a_wrong_option(port):
     done = CliRunner().invoke(app, ["serve", "--port", port])
     assert done.exit_code == 2
     assert "Invalid value for '--port'" in done.stderr
+
+
+def test_a_stop_lets_every_ingress_finish(monkeypatch):
+    from ray import serve
+    from ray.serve.exceptions import DeploymentUnavailableError
+
+    class Handle:
+        asked = 0
+
+        def broadcast(self, method):
+            assert method == "drain"
+            self.asked += 1
+            if self.asked == 1:  # a new handle
+                raise DeploymentUnavailableError("Ingress")
+            return self
+
+        def results(self, timeout_s, return_exceptions):
+            waited.append(timeout_s)
+
+    waited = []
+    monkeypatch.setattr(serve, "get_app_handle", lambda name: handle)
+    handle = Handle()
+    drain(3.0)
+    assert (handle.asked, waited) == (2, [8.0])

@@ -2,12 +2,17 @@
 
 import asyncio
 import itertools
+import json
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from ray.exceptions import ActorUnavailableError
+from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError
 
 from ffr_core.engine.lazy import engine_died
-from ffr_core.errors import BusyError, InputError, NotFoundError
+from ffr_core.errors import BusyError, ConfigError, InputError, NotFoundError
 from ffr_core.generation import Completion, GenerationRequest, Message
 from ffr_core.markup import render_selection
 from ffr_core.parts import build_payloads
@@ -17,6 +22,8 @@ from ffr_core.types import Candidate, Dialogue, Fragment, Selection, Turn
 from serve.adapters import LoadedVersions
 from serve.deployments import build_application
 from serve.engine_worker import EngineLocalizer
+from serve.problems import Problem
+from serve.remote import RemoteLocalizer
 from serve.remote_engine import RemoteEngine
 from serve.routing import DialogueRouter, FragmentRouter, fragment_key, ranking
 from serve.versions import AdapterVersion, VersionBook, folder_version, profile_version
@@ -62,6 +69,14 @@ class Engine:
         self.log.append("closed")
 
 
+def adapter_in(folder, weights=b"1"):
+    """A folder that looks like an adapter, as a version."""
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    return folder_version(str(folder))
+
+
 class EngineDeadError(Exception):
     """As vLLM's."""
 
@@ -72,7 +87,7 @@ class EngineDeadError(Exception):
 def test_versions_are_loaded_once_and_the_one_not_used_makes_room():
     async def work():
         engine = Engine()
-        versions = LoadedVersions(engine, BASE, None)
+        versions = LoadedVersions(engine, BASE, None, check=lambda version: None)
         await asyncio.gather(*(versions.load(ONE) for _ in range(5)))
         assert engine.log == ["+one-1"]
         async with versions.use(ONE) as name:
@@ -95,7 +110,7 @@ def test_versions_are_loaded_once_and_the_one_not_used_makes_room():
 def test_a_version_that_cannot_be_loaded_is_tried_again_by_the_next_caller():
     async def work():
         engine = Engine(broken=["/adapters/one"])
-        versions = LoadedVersions(engine, BASE, None)
+        versions = LoadedVersions(engine, BASE, None, check=lambda version: None)
         for _ in range(2):
             with pytest.raises(InputError):
                 await versions.load(ONE)
@@ -109,7 +124,7 @@ def test_a_version_that_cannot_be_loaded_is_tried_again_by_the_next_caller():
 def test_a_load_goes_on_when_its_caller_gives_up():
     async def work():
         engine = Engine()
-        versions = LoadedVersions(engine, BASE, None)
+        versions = LoadedVersions(engine, BASE, None, check=lambda version: None)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.001):
                 await versions.load(ONE)
@@ -151,15 +166,14 @@ def test_a_storage_that_fails_keeps_the_version(tmp_path):
 
 
 def test_a_version_is_named_by_its_weights(tmp_path):
-    folders = []
-    for name, weights in (("a", b"1"), ("b", b"1"), ("c", b"2")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "adapter_config.json").write_text("{}")
-        (tmp_path / name / "adapter_model.safetensors").write_bytes(weights)
-        folders.append(folder_version(str(tmp_path / name)).name)
+    folders = [
+        adapter_in(tmp_path / name, weights).name
+        for name, weights in (("a", b"1"), ("b", b"1"), ("c", b"2"))
+    ]
     assert folders[0] == folders[1] != folders[2]
-    with pytest.raises(NotFoundError, match="adapter_config"):
-        folder_version(str(tmp_path))
+    for nothing in (str(tmp_path), "x" * 4000):
+        with pytest.raises(NotFoundError, match="adapter_config"):
+            folder_version(nothing)
     assert profile_version(Profile()) is None
 
 
@@ -262,18 +276,51 @@ def test_a_group_is_read_with_the_version_that_it_names(tmp_path):
     async def work():
         engine = Engine()
         worker, group = worker_of(tmp_path, engine)
-        pinned = Group(
-            tenant="t",
-            query="q",
-            vector_D=group.vector_D,
-            candidates=group.candidates,
-            adapter=ONE,
-        )
-        await asyncio.gather(worker.localize(group), worker.localize(pinned))
-        assert engine.adapters.count(None) == engine.adapters.count("one-1") == 3
-        broken = AdapterVersion(name="x", path="/x")
-        engine.broken = ["/x"]
+        one = adapter_in(tmp_path / "one")
+        await asyncio.gather(worker.localize(group), worker.localize(replace(group, adapter=one)))
+        assert engine.adapters.count(None) == engine.adapters.count(f"{one.name}-1") == 3
+        broken = adapter_in(tmp_path / "x", b"2")
+        engine.broken = [broken.path]
         assert isinstance(await worker.load_version(broken), InputError)
+
+    asyncio.run(work())
+
+
+def test_other_weights_under_the_name_of_a_version_are_not_read(tmp_path):
+    async def work():
+        engine = Engine()
+        worker, group = worker_of(tmp_path, engine)
+        old = adapter_in(tmp_path / "adapter")
+        new = adapter_in(tmp_path / "adapter", b"other")
+        assert await worker.localize(replace(group, adapter=old)) == [None] * 3
+        assert engine.log == engine.adapters == []
+        with pytest.raises(InputError, match="not version"):
+            raise await worker.load_version(old)
+        assert new.name in await worker.load_version(new)
+
+    asyncio.run(work())
+
+
+def test_a_roll_over_reads_the_calibration_before_anything_changes(tmp_path):
+    path = tmp_path / "calibration.json"
+
+    async def work():
+        engine = Engine()
+        worker, group = worker_of(tmp_path, engine)
+        version = replace(adapter_in(tmp_path / "a"), calibration=str(path))
+        for broken in ("{", '{"mood": {"scores": [0, 1], "probabilities": [0, 1]}}'):
+            path.write_text(broken)
+            with pytest.raises(ConfigError, match="calibration"):
+                folder_version(version.path, str(path))
+            assert isinstance(await worker.load_version(version), ConfigError)
+        assert engine.log == []
+        for level in (0.5, 0.25):
+            knots = {"scores": [0, 1], "probabilities": [level, level]}
+            path.write_text(json.dumps({"utterance": knots}))
+            assert folder_version(version.path, str(path)) == version
+            assert version.name in await worker.load_version(version)
+            [first, *_] = await worker.localize(replace(group, adapter=version))
+            assert first.utterances == {0: level}
 
     asyncio.run(work())
 
@@ -295,13 +342,21 @@ def test_a_dead_engine_is_told_once_it_is_seen(tmp_path):
 
 
 class Pending:
-    def __init__(self, answer):
-        self.answer = answer
+    def __init__(self, answer, seconds=0.0):
+        self.answer, self.seconds, self.canceled = answer, seconds, False
 
     def result(self, timeout_s=None):
+        time.sleep(min(self.seconds, timeout_s))
+        if self.seconds > timeout_s:
+            raise TimeoutError
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    def cancel(self):
+        self.canceled = True
+        if isinstance(self.answer, Exception):
+            raise self.answer
 
 
 def test_a_remote_request_that_fails_is_sent_once_more():
@@ -320,6 +375,69 @@ def test_a_remote_request_that_fails_is_sent_once_more():
     assert sent == ["a", "b", "c", "b"]
     with pytest.raises(RuntimeError):
         RemoteEngine(lambda _: Pending(RuntimeError("gone")), "far", 5.0).generate(requests)
+
+
+def remote_requests(count):
+    message = Message(role="user", parts=("hi",))
+    return [GenerationRequest(request_id=str(n), messages=(message,)) for n in range(count)]
+
+
+def test_remote_requests_share_one_deadline_and_are_canceled_after_it():
+    sent = []
+
+    def call(request):
+        sent.append(Pending(Completion(request_id="x", text="x"), 0.0 if not sent else 60.0))
+        return sent[-1]
+
+    started = time.monotonic()
+    with pytest.raises(BusyError, match="did not answer 9 requests within"):
+        RemoteEngine(call, "far", 0.2).generate(remote_requests(9))
+    assert time.monotonic() - started < 2
+    assert [pending.canceled for pending in sent] == [False] + [True] * 8
+
+
+@pytest.mark.parametrize(
+    "error", [BackPressureError(num_queued_requests=9, max_queued_requests=9), BusyError("full")]
+)
+def test_a_full_boundary_model_is_busy_and_nothing_stays_on_its_way(error):
+    sent = []
+
+    def call(request):
+        failing = request.request_id == "1"
+        sent.append(Pending(error if failing else Completion(request_id="x", text="x")))
+        return sent[-1]
+
+    with pytest.raises(BusyError, match="try again"):
+        RemoteEngine(call, "far", 5.0).generate(remote_requests(3))
+    assert len(sent) == 4 and sent[-1].canceled
+
+
+class Broadcast:
+    """A handle of localizer processes that give these answers."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def broadcast(self, method, version):
+        return self
+
+    async def results_async(self, return_exceptions):
+        return self.answers
+
+
+def test_a_roll_over_counts_only_processes_that_loaded_it():
+    gone = ActorUnavailableError("away", b"a" * 16)
+
+    def load(*answers):
+        return asyncio.run(RemoteLocalizer(Broadcast(*answers), 2, True).load(ONE))
+
+    refused = InputError("does nothing")
+    assert load(["one"], gone, refused) == [["one"], refused]
+    for error in (TimeoutError(), ReplicaUnavailableError("away"), RuntimeError("failed")):
+        with pytest.raises(type(error)):
+            load(["one"], error)
+    with pytest.raises(Problem, match="no localizer process"):
+        load(gone)
 
 
 # ---- deployments
@@ -343,6 +461,7 @@ def test_the_paper_profile_has_a_gpu_for_each_model_and_routes_by_fragment(tmp_p
     routing = owner._deployment_config.request_router_config
     assert routing.get_request_router_class() is DialogueRouter
     scaling = config.autoscaling_config
+    assert owner._deployment_config.max_ongoing_requests > 2 * 32, "every ingress full of writes"
     assert (scaling.min_replicas, scaling.max_replicas) == (2, 8)
     assert scaling.target_ongoing_requests == 40 < config.max_ongoing_requests
     assert (scaling.upscale_delay_s, scaling.downscale_delay_s) == (10, 600)

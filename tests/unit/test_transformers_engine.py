@@ -288,6 +288,53 @@ def test_an_adapter_that_does_nothing_is_refused(folder: Path, tmp_path: Path) -
         engine.load_adapter("zero", str(path))
 
 
+def test_an_adapter_that_does_not_fit_leaves_the_model_as_it_was(
+    folder: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    engine = TransformersEngine.open(folder, picture)
+    good = write_adapter(folder, tmp_path / "good", 0.5)
+    misfit = Path(write_adapter(folder, tmp_path / "misfit", 0.5, seed=1))
+    weights = load_file(misfit / "adapter_model.safetensors")
+    last = max(key for key in weights if "lora_A" in key)
+    weights[last] = weights[last][:-1].contiguous()
+    save_file(weights, misfit / "adapter_model.safetensors")
+    messages = COMPACT.localize(TALK, "red bicycle")
+    [bare] = engine.generate([request("bare", messages)])
+    with pytest.raises(InputError, match="does not fit"):
+        engine.load_adapter("misfit", str(misfit))
+    assert engine.generate([request("bare", messages)]) == [bare]
+    engine.load_adapter("good", good)
+    [adapted] = engine.generate([request("a", messages, adapter="good")])
+    with pytest.raises(InputError, match="does not fit"):
+        engine.load_adapter("misfit", str(misfit))
+    assert engine.generate([request("a", messages, adapter="good")]) == [adapted]
+    assert engine.generate([request("bare", messages)]) == [bare]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("adapter_config.json", b"{"),
+        ("adapter_config.json", b"{}"),
+        ("adapter_config.json", b"[]"),
+        ("adapter_config.json", b'{"r": 0, "lora_alpha": 1}'),
+        ("adapter_model.safetensors", b"broken"),
+    ],
+)
+def test_a_broken_adapter_folder_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    from safetensors.torch import save_file
+
+    (tmp_path / "adapter_config.json").write_text('{"r": 2, "lora_alpha": 4}')
+    weights = {"m.lora_A": torch.ones(2, 2), "m.lora_B": torch.ones(2, 2)}
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    assert adapter_strength(tmp_path) == pytest.approx(2 * 2 * 2)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=str(tmp_path)):
+        adapter_strength(tmp_path)
+
+
 def test_draw_inverts_the_cumulative_distribution() -> None:
     logprobs = torch.tensor([[0.2, 0.5, 0.3]]).log().expand(6, 3)
     tokens = draw(

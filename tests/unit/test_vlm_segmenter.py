@@ -1,4 +1,5 @@
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -6,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ffr_core.engine.scripted import ScriptedEngine, prompt_text
-from ffr_core.errors import ConfigError, RecordError
-from ffr_core.generation import GenerationRequest
+from ffr_core.errors import BusyError, ConfigError, RecordError
+from ffr_core.generation import Completion, GenerationRequest
 from ffr_core.markup import render_clusters
 from ffr_core.prompts import Prompts
 from ffr_core.segmentation.vlm import VlmSegmenter
@@ -115,6 +116,24 @@ def test_an_unreadable_dialogue_is_named() -> None:
     with pytest.raises(RecordError, match="'d' cannot be segmented") as caught:
         segmenter.segment([dialogue("ab")])
     assert caught.value.reason == "segment_failed"
+
+
+def test_an_engine_that_is_away_is_no_fault_of_the_dialogue() -> None:
+    class Away(ScriptedEngine):
+        def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
+            return [
+                Completion(
+                    request_id=request.request_id,
+                    text="",
+                    finish_reason="error",
+                    error="no answer",
+                    unanswered=True,
+                )
+                for request in requests
+            ]
+
+    with pytest.raises(BusyError, match="'d' cannot be segmented now: no answer"):
+        VlmSegmenter(Away({}), COMPACT).segment([dialogue("ab")])
 
 
 def test_fingerprint_follows_what_changes_the_output() -> None:
