@@ -32,6 +32,8 @@ path must be part of the pattern."""
 
 _LANGUAGE_KEY = re.compile(rf"{TARGET_MODULES}\.lora_[AB]\.weight")
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_BASE = "ffrs_base_model_type"
+"""Key in the weights' metadata: Qwen2-VL-7B and Qwen2.5-VL-7B have layers of the same shapes."""
 
 
 class LoraSettings(Config):
@@ -97,7 +99,9 @@ def save_adapter(model: PeftModel, name: str, folder: Path | str) -> Path:
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    save_file(weights, fresh / _WEIGHTS, metadata={"format": "pt"})
+    base: Any = model.get_base_model()
+    metadata = {"format": "pt", _BASE: str(base.config.model_type)}
+    save_file(weights, fresh / _WEIGHTS, metadata=metadata)
     _write_config(model.peft_config[name].to_dict(), fresh / _CONFIG)
     replace_folder(fresh, folder)
     return folder
@@ -124,7 +128,8 @@ def load_adapter(
 
     Raises:
         NotFoundError: The folder is not a PEFT folder.
-        InputError: The name is taken, or the folder holds weights outside the language model.
+        InputError: The name is taken, the folder holds weights outside the language model, or they
+            are those of another base model.
     """
     from peft import PeftModel
     from safetensors import safe_open
@@ -132,7 +137,12 @@ def load_adapter(
     folder = Path(folder)
     _require(folder)
     with safe_open(folder / _WEIGHTS, "pt") as weights:
-        _check_keys(weights.keys(), str(folder))
+        shapes = {key: tuple(weights.get_slice(key).get_shape()) for key in weights.keys()}  # noqa: SIM118
+        written = (weights.metadata() or {}).get(_BASE)
+    _check_keys(shapes, str(folder))
+    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    _check_base(base, shapes, written, str(folder), bool(config.get("layers_to_transform")))
     if not isinstance(model, PeftModel):
         return PeftModel.from_pretrained(
             model, str(folder), adapter_name=name, is_trainable=trainable
@@ -180,6 +190,44 @@ def _check_keys(keys: Any, where: str) -> None:
         raise InputError(
             f"{where} holds {len(foreign)} weights outside the language model, such as"
             f" {foreign[0]!r}; adapters of this project train the language half only"
+        )
+
+
+def _check_base(
+    base: Any, shapes: dict[str, tuple[int, ...]], written: str | None, where: str, partial: bool
+) -> None:
+    """PEFT leaves out what does not fit by name and starts what is missing at zero, silently.
+
+    Args:
+        base: The model without its PEFT wrapper.
+        shapes: Of the folder's weights, by key.
+        written: Model type of the adapter's base; None where the folder does not say.
+        where: Names the folder.
+        partial: The adapter leaves out layers on purpose.
+    """
+    kind = str(base.config.model_type)
+    problem = None if written in (None, kind) else f"it was trained on a {written}"
+    layers = {
+        f"base_model.model.{name}": (module.in_features, module.out_features)
+        for name, module in base.named_modules()
+        if re.fullmatch(TARGET_MODULES, name)
+    }
+    for key, shape in shapes.items():
+        name, _, side = key.removesuffix(".weight").rpartition(".lora_")
+        size = shape[1] if side == "A" else shape[0]
+        if name not in layers:
+            problem = problem or f"the model has no layer {name!r}"
+        elif size != layers[name][side == "B"]:
+            problem = problem or f"{key!r} has the shape {list(shape)}"
+    held = {key.rpartition(".lora_")[0] for key in shapes}
+    leaves = {name.rpartition(".")[2] for name in held}
+    missing = [n for n in layers if n.rpartition(".")[2] in leaves and n not in held]
+    if missing and not partial:
+        problem = problem or f"it holds nothing for the layer {missing[0]!r}"
+    if problem:
+        raise InputError(
+            f"{where} is no adapter of this {kind} model: {problem}; give the base that it was"
+            " trained on"
         )
 
 

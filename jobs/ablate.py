@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ffr_core.config import Config, read_toml
 from ffr_core.errors import ConfigError, FfrError
@@ -63,8 +63,21 @@ class AblationConfig(Config):
     held_out: tuple[str, ...] = ()
     """Corpora that the table is scored on, with the adapter that is best on the validation files;
     left out, the table has that adapter's validation scores."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
     rows: tuple[AblationRow, ...]
+
+    @model_validator(mode="after")
+    def _check_names(self) -> AblationConfig:
+        folders: dict[str, str] = {}
+        for row in self.rows:
+            folder = slug(row.name)
+            if folder in folders:
+                raise ValueError(
+                    f"rows {folders[folder]!r} and {row.name!r} would share the results"
+                    f" {folder!r}; give them names that differ in letters or digits"
+                )
+            folders[folder] = row.name
+        return self
 
 
 def run(config: AblationConfig, folder: Path) -> list[dict[str, Any]]:
@@ -87,15 +100,42 @@ def run(config: AblationConfig, folder: Path) -> list[dict[str, Any]]:
         for seed in config.seeds if row.grpo else config.seeds[:1]:
             name = f"{slug(row.name)}-{seed}"
             done = out / "results" / f"{name}.json"
-            if not done.is_file():
+            settings = _settings(config, row, folder)
+            if done.is_file():
+                _check_settings(done.with_suffix(".settings"), settings, row.name)
+            else:
                 scores = _run_row(config, row, seed, name, folder)
                 done.parent.mkdir(parents=True, exist_ok=True)
+                done.with_suffix(".settings").write_text(settings, "utf-8")
                 done.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
             runs.append(json.loads(done.read_text("utf-8")))
         results.append({**row.model_dump(mode="json"), "runs": runs})
     (out / "table.json").write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     (out / "table.md").write_text(render(results), "utf-8")
     return results
+
+
+def _settings(config: AblationConfig, row: AblationRow, folder: Path) -> str:
+    """What makes the scores of a row, as JSON."""
+    values = config.model_dump(mode="json", exclude={"out", "seeds", "rows"})
+    for name in ("grpo", "sft", "difficulty"):
+        if values[name] is not None:
+            values[name] = read_toml(folder / values[name])
+    values["row"] = row.model_dump(mode="json", include={"changes", "grpo", "sft_share"})
+    return json.dumps(values, indent=2, default=str) + "\n"
+
+
+def _check_settings(path: Path, settings: str, row: str) -> None:
+    """Refuse to put scores made otherwise beside those of today's settings."""
+    written = path.read_text("utf-8") if path.is_file() else settings
+    if written == settings:
+        return
+    before, now = json.loads(written), json.loads(settings)
+    changed = [name for name in now if now[name] != before.get(name)]
+    raise ConfigError(
+        f"row {row!r} was scored with other values of {', '.join(changed)}; restore them, give"
+        f" another out, or delete {path.with_suffix('.json')} and the folder of its run"
+    )
 
 
 def _run_row(

@@ -90,7 +90,13 @@ def _with_ray(rows: list[Rows], config: DifficultyConfig) -> Iterator[Rows]:
                 num_gpus=engine.gpus_per_actor or None,
                 compute=ray.data.ActorPoolStrategy(size=engine.actors),
             )
-        yield from data.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
+        try:
+            yield from data.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().rpartition("\n")[2]
+            raise FfrError(
+                f"scoring failed: {reason}; the same command goes on with what is missing"
+            ) from error
 
 
 def describe(summary: dict[str, Any]) -> str:

@@ -56,8 +56,11 @@ def run(config: FemConfig) -> list[LaunchResult]:
 def _swept(config: FemConfig, result: LaunchResult) -> SweepResult:
     loss = config.loss
     metrics = read_metrics(result.folder / "metrics.csv")
+    row = f"temperature {loss.contrastive_temperature:g}, lambda {loss.intra_weight:g}"
+    if (step := (result.value or {}).get("step")) != config.num_steps:
+        row += f", stopped at step {step} of {config.num_steps}"
     return SweepResult(
-        row=f"temperature {loss.contrastive_temperature:g}, lambda {loss.intra_weight:g}",
+        row=row,
         before={name: value for step, name, value in metrics if step == 0},
         best=result.best_metrics,
     )
@@ -78,6 +81,8 @@ def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
     config = FemConfig.parse(values, "train_fem")
     seed_everything(config.seed)
     state = prepare(config, session)
+    # All ranks draw the same fresh adapter, but each its own dropout.
+    seed_everything(config.seed, session.rank)
     module = state.backbone.module
     optimizer, scheduler = build_optimizer(module.parameters(), config.optimizer, config.num_steps)
     cursor = None
@@ -91,10 +96,11 @@ def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
                 scheduler=scheduler,
                 rank=session.rank,
                 data_hash=state.data_hash,
+                model=state.fingerprint,
             )
     place = -1 if cursor is None else cursor.step
     log = RunLog(session.folder, place) if session.rank == 0 else None
-    source = provenance(values, state.data_hash)
+    source = provenance(values, state.data_hash, state.fingerprint)
     if log is not None:
         source.write(session.folder)
     done = Loop(state, optimizer, scheduler, log, source).run(cursor)
@@ -128,6 +134,8 @@ def main(config: Annotated[Path, typer.Option(help="TOML file of the run.")]) ->
         print(table_of(loaded, results).read_text("utf-8"))
     if results and results[0].best is not None:
         print(f"best adapter: {results[0].best / 'adapter'}")
+    elif results and results[0].latest is not None:
+        print(f"nothing was validated, the last adapter: {results[0].latest / 'adapter'}")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
     config = SftConfig.parse(values, "train_sft")
     seed_everything(config.seed)
     state = prepare(config, session)
+    # All ranks draw the same fresh adapter, but each its own dropout.
+    seed_everything(config.seed, session.rank)
     steps = plan(config, state.source.lengths)
     optimizer, scheduler = build_optimizer(state.model.parameters, config.optimizer, len(steps))
     cursor = Cursor()
@@ -66,9 +68,10 @@ def train(values: dict[str, Any], session: Session) -> dict[str, Any]:
                 rank=session.rank,
                 data_hash=state.data_hash,
                 model=state.fingerprint,
+                prompts=state.prompts.fingerprint,
             )
     log = RunLog(session.folder, cursor.step) if session.rank == 0 else None
-    source = provenance(values, state.data_hash, state.fingerprint)
+    source = provenance(values, state.data_hash, state.fingerprint, state.prompts.fingerprint)
     if log is not None:
         source.write(session.folder)
     loop = Loop(state, steps, optimizer, scheduler, log, source)
@@ -100,6 +103,8 @@ def main(config: Annotated[Path, typer.Option(help="TOML file of the run.")]) ->
         print(f"  {name} {value:.4f}")
     if result.best is not None:
         print(f"best adapter: {result.best / 'adapter'}")
+    elif result.latest is not None:
+        print(f"nothing was evaluated, the last adapter: {result.latest / 'adapter'}")
     print(f"logs and curves: {result.folder}")
 
 

@@ -25,14 +25,13 @@ import torch
 from torch import Tensor, distributed
 
 Encode = Callable[[Sequence[int]], Tensor]
-"""Positions in the step's N rows -> their embeddings [n, D], with a graph when grad is enabled."""
+"""Positions in the step's N rows, or none -> embeddings [n, D], a graph when grad is enabled."""
 
 
 def cached_gradients(
     encode: Encode,
     parts: Sequence[Sequence[int]],
     num_rows: int,
-    dim: int,
     loss_of: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Add the gradient of `loss_of(embeddings_ND)` to the parameters behind `encode`.
@@ -42,7 +41,6 @@ def cached_gradients(
         parts: Positions of this worker's rows, in pieces that fit in memory; over all workers each
             of the N positions stands in exactly one part.
         num_rows: N.
-        dim: D.
         loss_of: [N, D] -> scalar; must be the same function on every worker.
 
     Returns:
@@ -54,8 +52,9 @@ def cached_gradients(
         for part in parts:
             states.append(_random_state())
             rows.append(encode(part))
+        # A worker without rows takes part as well, on its device.
+        local_nD = torch.cat(rows or [encode([])])
     positions = [position for part in parts for position in part]
-    local_nD = torch.cat(rows) if rows else torch.zeros(0, dim)
     table_ND = gather_rows(local_nD, positions, num_rows).requires_grad_()
     with torch.enable_grad():
         loss = loss_of(table_ND)

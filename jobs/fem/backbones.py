@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from ffr_core.engine.inputs import RenderedPrompt
     from ffr_core.protocols import Encoder
 
 Row = str | Passage
@@ -80,7 +81,9 @@ class TextBackbone:
 
     def embed(self, rows: Sequence[Row]) -> Tensor:
         """Unit vectors with a graph."""
-        return self._fem.embed(self._ids(rows))
+        import torch
+
+        return self._fem.embed(self._ids(rows)) if rows else torch.zeros(0, self.dim)
 
     def plain(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """Vectors of the encoder without the adapter."""
@@ -128,7 +131,7 @@ class VisionBackbone:
             passage_instruction=model.passage_instruction,
             max_tokens=model.max_tokens,
         )
-        self._inputs = FemInputs(encoder, template)
+        self._encoder, self._inputs = encoder, FemInputs(encoder, template)
         torch.manual_seed(config.seed)
         self.module: Any = attach(load_model(model.path, model.dtype, device), config.lora, "fem")
         self.dim = int(self.module.get_input_embeddings().embedding_dim)
@@ -137,18 +140,22 @@ class VisionBackbone:
 
     def lengths(self, rows: Sequence[Row]) -> list[int]:
         """Tokens of each row, image tokens included."""
-        return [len(prompt.input_ids) for prompt in self._prompts(rows)]
+        return [self._encoder.num_tokens(self._render(row)) for row in rows]
 
     def embed(self, rows: Sequence[Row]) -> Tensor:
-        """Unit vectors, in passes of similar length."""
+        """Unit vectors, in passes of similar length; only one pass's patches are in memory."""
         import torch
 
         from ffr_core.embedding.fem import batches_by_length, last_token_vectors
 
-        prompts = self._prompts(rows)
-        batches = batches_by_length([len(p.input_ids) for p in prompts], self._tokens)
+        if not rows:
+            return torch.zeros(0, self.dim, device=self.module.device)
+        prompts = [self._render(row) for row in rows]
+        batches = batches_by_length([self._encoder.num_tokens(p) for p in prompts], self._tokens)
         vectors = [
-            last_token_vectors(self.module, [prompts[i] for i in batch], self._pad_id)
+            last_token_vectors(
+                self.module, [self._encoder.expand(prompts[i]) for i in batch], self._pad_id
+            )
             for batch in batches
         ]
         order = torch.tensor([i for batch in batches for i in batch])
@@ -170,8 +177,8 @@ class VisionBackbone:
 
         save_adapter(self.module, "fem", folder)
 
-    def _prompts(self, rows: Sequence[Row]) -> list[Any]:
-        return [
-            self._inputs.query(row) if isinstance(row, str) else self._inputs.passage(row)
-            for row in rows
-        ]
+    def _render(self, row: Row) -> RenderedPrompt:
+        """Its prompt; pictures stay references, for their patches are large."""
+        if isinstance(row, str):
+            return self._inputs.render_query(row)
+        return self._inputs.render_passage(row)

@@ -149,6 +149,10 @@ class FemConfig(Config):
                 "lora.dropout works with model.kind = 'qwen2vl' only",
             ),
             (
+                self.model.kind == "e5" and self.launch.use_gpu,
+                "model.kind = 'e5' is trained on CPUs, so launch.use_gpu must be false",
+            ),
+            (
                 self.model.kind == "qwen2vl" and self.cache,
                 "cache works with model.kind = 'e5' only",
             ),
@@ -205,5 +209,6 @@ def resolve_paths(config: FemConfig) -> FemConfig:
             "held_out": held_out,
             "image_roots": tuple(map(absolute, roots)),
             "model": model,
+            "cache": config.cache and str(Path(config.cache).resolve()),
         }
     )

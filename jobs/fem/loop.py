@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ffr_core.engine.loading import model_fingerprint
 from ffr_core.errors import ConfigError, FfrError
 from ffr_core.metrics.ranking import RECALL_CUTOFFS, recall_at_k
-from ffr_core.types import Passage
 from jobs.fem.backbones import Backbone, Row, build_backbone
 from jobs.fem.config import FemConfig
 from jobs.fem.losses import StepLoss, frozen_loss, step_loss
@@ -29,6 +30,7 @@ from jobs.fem.pairs import (
     read_written_pairs,
     split_dialogues,
 )
+from jobs.fem.sharing import shared_vectors
 from jobs.fem.steps import Source, StepShape
 from jobs.training.checkpoints import (
     Cursor,
@@ -41,6 +43,7 @@ from jobs.training.checkpoints import (
 from jobs.training.distributed import (
     all_reduce_gradients,
     broadcast_parameters,
+    check_finite,
     clip_gradients,
     gather_objects,
 )
@@ -77,7 +80,10 @@ class Run:
     """`trained_side = "queries"`: plain vectors of all units of each training set."""
     scored: list[Scored]
     data_hash: str
+    fingerprint: str
+    """Of the model."""
     counts: dict[str, int]
+    """Reason -> queries that are not trained on."""
 
 
 def unit_of(config: FemConfig) -> Unit:
@@ -104,22 +110,25 @@ def set_names(paths: Iterable[str]) -> dict[str, str]:
 
 
 def prepare(config: FemConfig, session: Session) -> Run:
-    """Load the model and the data, mine negatives, freeze what does not change."""
+    """Load the model and the data, mine negatives, freeze what does not change.
+
+    Raises:
+        ConfigError: A file has no query to train on, or no set has one to validate on.
+    """
     backbone = build_backbone(config, session.device)
     broadcast_parameters([p for p in backbone.module.parameters() if p.requires_grad])
     unit = unit_of(config)
-    sources, counts, records = [], dict[str, int](), list[str]()
+    sources, counts, records = [], Counter[str](), list[str]()
     held: list[tuple[Literal["validation", "held_out"], Corpus]] = []
     names = set_names([*(part.path for part in config.data), *config.held_out])
     for part in config.data:
         path, name = Path(part.path), names[part.path]
-        dialogues = read_dialogues(path, part.max_dialogues, config.seed)
+        dialogues = read_dialogues(path, part.max_dialogues, config.seed, counts)
         train, validation, test = split_dialogues(
             dialogues, part.validation, part.test, config.seed
         )
         corpus = build_corpus(name, train)
-        for reason, number in corpus.left_out.items():
-            counts[reason] = counts.get(reason, 0) + number
+        counts.update(corpus.left_out)
         if not corpus.queries:
             raise ConfigError(f"{part.path} has no training query with a gold fragment; drop it")
         written = read_written_pairs(path)
@@ -132,6 +141,12 @@ def prepare(config: FemConfig, session: Session) -> Run:
     for file in config.held_out:
         dialogues = read_dialogues(Path(file), None, config.seed)
         held.append(("held_out", build_corpus(names[file], dialogues)))
+    wanted = any(part.validation for part in config.data)
+    if wanted and not any(c.queries for side, c in held if side == "validation"):
+        raise ConfigError(
+            "no query is left to validate on, so no checkpoint would be the best one; raise"
+            " validation in [[data]], or set it to 0 for a run that keeps its last adapter only"
+        )
     queries_only = config.model.trained_side == "queries"
     return Run(
         config=config,
@@ -150,14 +165,24 @@ def prepare(config: FemConfig, session: Session) -> Run:
             if corpus.queries
         ],
         data_hash=data_hash(records),
-        counts=counts,
+        fingerprint=fingerprint(config),
+        counts=dict(counts),
     )
+
+
+def fingerprint(config: FemConfig) -> str:
+    """What training starts from, wherever it lies."""
+    path = config.model.path
+    return config.model.kind if path is None else model_fingerprint(path)
 
 
 def _source(
     corpus: Corpus, written: Written, unit: Unit, backbone: Backbone, config: FemConfig
 ) -> Source:
-    mined = mine(corpus, unit, backbone.plain, backbone.plain, depth=config.step.negative_depth)
+    def plain(rows: Sequence[Row]) -> NDArray[np.float32]:
+        return shared_vectors(backbone.plain, rows)
+
+    mined = mine(corpus, unit, plain, plain, depth=config.step.negative_depth)
     lengths: list[dict[int, int]] = []
     for position, fragment in enumerate(corpus.fragments):
         if "window" not in config.step.views:
@@ -175,7 +200,8 @@ def _source(
 
 
 def _units(corpus: Corpus, unit: Unit, backbone: Backbone) -> NDArray[np.float32]:
-    return backbone.plain([corpus.passage(*place) for place in corpus.units(unit)])
+    passages = [corpus.passage(*place) for place in corpus.units(unit)]
+    return shared_vectors(backbone.plain, passages)
 
 
 class Loop:
@@ -199,6 +225,7 @@ class Loop:
         config = self._run.config
         deadline = Deadline(config.launch.stop_after_minutes)
         step = 0 if cursor is None else cursor.step
+        self._say_what_is_trained_on()
         if cursor is None:
             self._report(0)
         while step < config.num_steps:
@@ -210,6 +237,12 @@ class Loop:
             if stop:
                 break
         return Cursor(step=step)
+
+    def _say_what_is_trained_on(self) -> None:
+        if self._log is not None:
+            reasons = "".join(f", {n} left out: {why}" for why, n in self._run.counts.items())
+            queries = sum(len(source.corpus.queries) for source in self._run.sources)
+            self._log.say(f"{queries} training queries{reasons}")
 
     def _step(self, step: int) -> None:
         started = time.monotonic()
@@ -223,11 +256,10 @@ class Loop:
         )
         all_reduce_gradients(self._parameters)
         norm = clip_gradients(self._parameters, run.config.optimizer.max_grad_norm)
+        check_finite(step + 1, made.values["train/loss"], norm)
         rate = self._scheduler.get_last_lr()[0]
         self._optimizer.step()
         self._scheduler.step()
-        if not math.isfinite(made.values["train/loss"]):
-            raise FfrError(f"the loss of step {step + 1} is not finite; lower the learning rate")
         if self._log is not None:
             seconds = time.monotonic() - started
             self._log.write(
@@ -241,7 +273,7 @@ class Loop:
             )
 
     def _report(self, step: int) -> None:
-        metrics = self._validate()
+        metrics = self._recalls()
         if self._log is not None:
             self._log.write(step, metrics)
             shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
@@ -262,21 +294,8 @@ class Loop:
 
         self._run.session.report(step, metrics, save)
 
-    def _validate(self) -> dict[str, float]:
-        """Recall on each set that is scored, and the means of each side; rank 0 computes."""
-        outcome: dict[str, float] | FfrError = {}
-        if self._run.session.rank == 0:
-            try:
-                outcome = self._recalls()
-            except FfrError as error:
-                outcome = error
-        # Every rank learns of an error, else the others would wait for rank 0.
-        outcome = gather_objects(outcome)[0]
-        if isinstance(outcome, FfrError):
-            raise outcome
-        return outcome
-
     def _recalls(self) -> dict[str, float]:
+        """Recall on each set that is scored, and the means of each side; the same on all ranks."""
         run = self._run
         run.backbone.module.eval()
         metrics: dict[str, float] = {}
@@ -304,14 +323,15 @@ def rank_queries(
     """
     import torch
 
-    with torch.no_grad():
-        queries: Sequence[Row] = [query.text for query in corpus.queries]
-        queries_QD = backbone.embed(queries).cpu().numpy()
-        places = corpus.units(unit)
-        units_UD = frozen
-        if units_UD is None:
-            passages: list[Passage] = [corpus.passage(*place) for place in places]
-            units_UD = backbone.embed(passages).cpu().numpy()
+    def embed(rows: Sequence[Row]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return np.asarray(backbone.embed(rows).cpu().numpy(), np.float32)
+
+    queries_QD = shared_vectors(embed, [query.text for query in corpus.queries])
+    places = corpus.units(unit)
+    units_UD = frozen
+    if units_UD is None:
+        units_UD = shared_vectors(embed, [corpus.passage(*place) for place in places])
     for name, vectors in (("queries", queries_QD), ("passages", units_UD)):
         broken = int((~np.isfinite(vectors)).any(axis=1).sum())
         if broken:

@@ -141,16 +141,12 @@ def backpropagate(
     Shares are dealt out by length, longest first, so that all workers end together.
     """
     import torch
-    from torch import distributed
 
     from ffr_core.losses.gradient_cache import cached_gradients, gather_rows
+    from jobs.training.distributed import rank_and_world
 
     assert callable(loss_of)
-    rank, world = (
-        (distributed.get_rank(), distributed.get_world_size())
-        if distributed.is_available() and distributed.is_initialized()
-        else (0, 1)
-    )
+    rank, world = rank_and_world()
     lengths = backbone.lengths(rows)
     order = sorted(range(len(rows)), key=lambda i: (-lengths[i], i))
     share = order[rank::world]
@@ -166,14 +162,14 @@ def backpropagate(
             lambda part: backbone.embed([rows[i] for i in part]),
             [part for part in parts if part],
             len(rows),
-            backbone.dim,
             loss_of,
         )
     own_nD = backbone.embed([rows[i] for i in share])
     # Rows of other workers enter as constants: each worker's graph holds its own rows only.
     others_ND = gather_rows(own_nD.detach(), share, len(rows))
-    index = torch.tensor(share, device=own_nD.device)
+    index = torch.tensor(share, dtype=torch.long, device=own_nD.device)
     table_ND = others_ND.index_copy(0, index, own_nD)
     loss: Tensor = loss_of(table_ND)
-    loss.backward()  # type: ignore[no-untyped-call]
+    if share:  # a worker without rows has no graph
+        loss.backward()  # type: ignore[no-untyped-call]
     return loss.detach()

@@ -5,6 +5,7 @@ A *unit* is what one vector stands for while mining and validating: a turn or a 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ffr_core.errors import RecordError
+from ffr_core.errors import InputError, RecordError
 from ffr_core.passages import passage_of, turn_text
 from ffr_core.records import read_json_lines, read_jsonl
 from ffr_core.types import Dialogue, Passage
@@ -129,9 +130,34 @@ def split_dialogues(
     return train_part, val_part, test_part
 
 
-def read_dialogues(path: Path, at_most: int | None, seed: int) -> list[Dialogue]:
-    """Dialogues of a corpus file that have gold fragments; a sample by seed when too many."""
-    dialogues = [dialogue for dialogue in read_jsonl(path) if dialogue.fragments]
+def read_dialogues(
+    path: Path, at_most: int | None, seed: int, left_out: Counter[str] | None = None
+) -> list[Dialogue]:
+    """Dialogues of a corpus file that have gold fragments; a sample by seed when too many.
+
+    Args:
+        path: JSONL file.
+        at_most: Size of the sample.
+        seed: Draws it.
+        left_out: Counts the queries of dialogues without gold fragments.
+
+    Raises:
+        RecordError: A record that is not a dialogue.
+        InputError: A dialogue_id occurs twice; one of the two could be validated on the other.
+    """
+    dialogues: list[Dialogue] = []
+    seen: set[str] = set()
+    for dialogue in read_jsonl(path):
+        if dialogue.dialogue_id in seen:
+            raise InputError(
+                f"dialogue {dialogue.dialogue_id!r} occurs twice in {path}; give each an id of"
+                " its own"
+            )
+        seen.add(dialogue.dialogue_id)
+        if dialogue.fragments:
+            dialogues.append(dialogue)
+        elif left_out is not None and dialogue.queries:
+            left_out["dialogue without gold fragments"] += len(dialogue.queries)
     if at_most is not None and len(dialogues) > at_most:
         chosen = np.random.default_rng(seed).permutation(len(dialogues))[:at_most]
         dialogues = [dialogues[i] for i in sorted(chosen)]

@@ -69,6 +69,23 @@ class EngineConfig(Config):
     tensor_parallel_size: int = Field(default=1, ge=1)
     """GPUs of one engine (vLLM)."""
 
+    @model_validator(mode="after")
+    def _check_gpus(self) -> EngineConfig:
+        if self.kind != "vllm" or not self.actors or not self.gpus_per_actor:
+            return self
+        if self.gpus_per_actor < 1 and self.gpu_memory_utilization > self.gpus_per_actor:
+            raise ValueError(
+                f"gpu_memory_utilization {self.gpu_memory_utilization} and gpus_per_actor"
+                f" {self.gpus_per_actor}: engines that share a GPU may not take more of its memory"
+                " than their share"
+            )
+        if self.tensor_parallel_size > max(1, self.gpus_per_actor):
+            raise ValueError(
+                f"tensor_parallel_size {self.tensor_parallel_size} and gpus_per_actor"
+                f" {self.gpus_per_actor:g}: an actor needs all GPUs of its engine"
+            )
+        return self
+
 
 class RolloutConfig(Config):
     """`[rollout]`: groups, sampling, dynamic sampling."""
@@ -193,6 +210,11 @@ class GrpoConfig(Config):
     def _check_engine(self) -> GrpoConfig:
         if self.engine.actors and self.launch.num_workers == 0:
             raise ValueError("engine.actors needs Ray; set launch.num_workers to 1 or more")
+        vllm = self.engine.kind == "vllm"
+        if vllm and not self.engine.actors:
+            raise ValueError("engine.kind 'vllm' needs engine.actors of 1 or more")
+        if vllm and self.launch.use_gpu and not self.engine.gpus_per_actor:
+            raise ValueError("engine.gpus_per_actor is 0: with launch.use_gpu, give vLLM GPUs")
         return self
 
 

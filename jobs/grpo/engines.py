@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ffr_core.errors import ConfigError
+from ffr_core.errors import FfrError
 from ffr_core.generation import Completion, GenerationRequest
 from jobs.grpo.config import EngineConfig, ModelConfig
 from jobs.grpo.data import image_reader
@@ -111,6 +111,11 @@ class LocalSampler:
         self._engine.close()
 
 
+PLACEMENT_SECONDS = 900.0
+"""How long actors may wait for a place in the cluster, so that new nodes have time to start; below
+the half hour that the other workers wait for rank 0."""
+
+
 class EngineActor:
     """An engine in a Ray actor; adapters arrive as bytes, so nodes need not share a folder."""
 
@@ -122,8 +127,16 @@ class EngineActor:
         device: str,
         max_lora_rank: int,
     ) -> None:
-        self._sampler = LocalSampler(open_engine(model, engine, files, device, max_lora_rank))
+        self._arguments = (model, engine, files, device, max_lora_rank)
         self._home = Path(tempfile.mkdtemp(prefix="ffrs-adapters-"))
+
+    def is_placed(self) -> bool:
+        """True, as soon as the cluster has room for the actor."""
+        return True
+
+    def open(self) -> None:
+        """Load the model; not in `__init__`, whose errors would not come out as themselves."""
+        self._sampler = LocalSampler(open_engine(*self._arguments))
 
     def load(self, files: dict[str, bytes], version: str) -> str:
         """Write the adapter to a fresh folder, put it in place at once, use it."""
@@ -146,7 +159,8 @@ class EngineActor:
 
     def close(self) -> None:
         """Release the engine, its processes and the folder."""
-        self._sampler.close()
+        if hasattr(self, "_sampler"):
+            self._sampler.close()
         shutil.rmtree(self._home, ignore_errors=True)
 
 
@@ -174,9 +188,13 @@ class ActorSampler:
             max_lora_rank: Largest rank of the adapters.
             rank: Rank 0 starts the actors and loads adapters.
             barrier: Waits for all workers.
+
+        Raises:
+            FfrError: The cluster has no room for the actors.
         """
         import ray
 
+        self._opening: list[Any] = []
         self.adapter: str | None = None
         self._rank, self._barrier = rank, barrier
         device = "cuda" if engine.gpus_per_actor and engine.kind == "transformers" else "cpu"
@@ -192,6 +210,8 @@ class ActorSampler:
                 actor.options(name=name).remote(model, engine, tuple(files), device, max_lora_rank)
                 for name in names
             ]
+            self._wait_for_places(engine)
+            self._opening = [actor.open.remote() for actor in self._actors]
             barrier()
         else:
             barrier()
@@ -202,19 +222,18 @@ class ActorSampler:
         import ray
 
         if self._rank == 0:
+            results_of(self._opening)
             files = ray.put({path.name: path.read_bytes() for path in folder.iterdir()})
-            ray.get([actor.load.remote(files, version) for actor in self._actors])
+            results_of([actor.load.remote(files, version) for actor in self._actors])
         self._barrier()
         self.adapter = version
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
         """Deal runs of requests out to the actors; siblings of a group stay together."""
-        import ray
-
         parts = split_siblings(requests, len(self._actors), self._rank)
         pairs = zip(self._actors, parts, strict=True)
         pending = [actor.generate.remote(part) for actor, part in pairs if part]
-        found = {c.request_id: c for part in ray.get(pending) for c in part}
+        found = {c.request_id: c for part in results_of(pending) for c in part}
         return [found[request.request_id] for request in requests]
 
     def close(self) -> None:
@@ -227,6 +246,33 @@ class ActorSampler:
                 ray.get([actor.close.remote() for actor in self._actors], timeout=60)
             for actor in self._actors:
                 ray.kill(actor)
+
+    def _wait_for_places(self, engine: EngineConfig) -> None:
+        import ray
+
+        asked = [actor.is_placed.remote() for actor in self._actors]
+        _, waiting = ray.wait(asked, num_returns=len(asked), timeout=PLACEMENT_SECONDS)
+        if not waiting:
+            return
+        for actor in self._actors:
+            ray.kill(actor)
+        raise FfrError(
+            f"the cluster has room for {len(asked) - len(waiting)} of {len(asked)} engine actors"
+            f" with {engine.cpus_per_actor:g} CPUs and {engine.gpus_per_actor:g} GPUs each beside"
+            " the training workers; lower engine.actors, launch.num_workers or launch.max_workers"
+        )
+
+
+def results_of(pending: Sequence[Any]) -> list[Any]:
+    """Results of actor calls; an error that was raised on purpose comes out as itself."""
+    import ray
+
+    try:
+        return list(ray.get(list(pending)))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, FfrError):
+            raise error.cause from error
+        raise
 
 
 def split_siblings(
@@ -272,6 +318,4 @@ def open_sampler(
             rank=rank,
             barrier=barrier,
         )
-    if engine.kind == "vllm":
-        raise ConfigError("engine.kind vllm needs engine.actors of 1 or more; set it in the TOML")
     return LocalSampler(open_engine(model, engine, files, device))

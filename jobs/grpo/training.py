@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ffr_core.adapters import adapter_hash
+from ffr_core.engine.loading import model_fingerprint
 from ffr_core.prompts import Prompts
 from ffr_core.rollout import Filled, Group, fill_batch
 from jobs.grpo.building import build_roller, build_updater
@@ -63,11 +65,12 @@ class GrpoRun:
         self.order, self.left_out = make_sampler(
             self.samples, config.curriculum, config.seed, config.epochs
         )
+        # Before anything large is loaded: a cold start that is not there is named here.
+        self.provenance = self._provenance()
         planned = math.ceil(len(self.order) / config.rollout.groups_per_step)
         self.num_steps = min(planned, config.max_steps or planned)
         images = image_reader(config.model, files).open
         self.encoder, self.updater = build_updater(config, session, images, self.num_steps)
-        self.provenance = self._provenance()
         self.carried: tuple[Group, ...] = ()
         self.step = 0
         self.last_eval: dict[str, float] = {}
@@ -131,7 +134,14 @@ class GrpoRun:
         records, scores = list(data_records(self.samples)), self.config.curriculum.difficulty
         if scores:
             records.append(Path(scores).read_text("utf-8"))
-        return provenance(self.config.model_dump(mode="json"), data_hash(records))
+        model, cold_start = self.config.model, self.config.model.cold_start
+        base = model_fingerprint(model.path)
+        return provenance(
+            self.config.model_dump(mode="json"),
+            data_hash(records),
+            base if cold_start is None else f"{adapter_hash(cold_start)}:{base}",
+            self.prompts.fingerprint,
+        )
 
     def _resume(self) -> bool:
         """Go on from the latest checkpoint; False when there is none."""
@@ -146,6 +156,8 @@ class GrpoRun:
                 scheduler=None,
                 rank=self.session.rank,
                 data_hash=self.provenance.data_hash,
+                model=self.provenance.model,
+                prompts=self.provenance.prompts,
             )
         self.step = cursor.step
         self.order.cursor = cursor.extra["samples"]

@@ -15,7 +15,12 @@ from jobs.grpo.config import PolicyConfig
 from jobs.grpo.policy import Inputs, PolicyModel, TokenScores
 from jobs.grpo.rows import Row, build_batch, microbatches, share_rows
 from jobs.training.config import OptimizerConfig
-from jobs.training.distributed import all_reduce_sum, all_reduce_weighted, clip_gradients
+from jobs.training.distributed import (
+    all_reduce_sum,
+    all_reduce_weighted,
+    check_finite,
+    clip_gradients,
+)
 from jobs.training.optimization import rate_share
 
 if TYPE_CHECKING:
@@ -72,6 +77,8 @@ class Updater:
             parameters = self.policy.parameters
             all_reduce_weighted(parameters, own["tokens"])
             norm = clip_gradients(parameters, self.course.max_grad_norm)
+            # The norm is of all workers' gradients; a loss that is not finite makes it so too.
+            check_finite(number + 1, own["loss"] / max(1, own["tokens"]), norm)
             self.optimizer.step()
             sums.update(own)
         totals = dict(

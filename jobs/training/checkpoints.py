@@ -49,7 +49,9 @@ class Provenance:
     commit: str
     """Git commit of the code; `unknown` outside a checkout, `+dirty` with changed files."""
     model: str | None = None
-    """Fingerprint of what is trained from, for jobs whose model may be moved between starts."""
+    """Fingerprint of what is trained from; where it lies does not matter."""
+    prompts: str | None = None
+    """Fingerprint of the prompt file."""
 
     def write(self, folder: Path) -> None:
         """Write `config.json` and `provenance.json`."""
@@ -60,9 +62,16 @@ class Provenance:
         _write_json(folder / "provenance.json", values)
 
 
-def provenance(config: Mapping[str, Any], data_hash: str, model: str | None = None) -> Provenance:
+def provenance(
+    config: Mapping[str, Any],
+    data_hash: str,
+    model: str | None = None,
+    prompts: str | None = None,
+) -> Provenance:
     """Describe a run that starts from the code in this checkout."""
-    return Provenance(config=config, data_hash=data_hash, commit=git_commit(), model=model)
+    return Provenance(
+        config=config, data_hash=data_hash, commit=git_commit(), model=model, prompts=prompts
+    )
 
 
 def git_commit() -> str:
@@ -135,21 +144,26 @@ def load_state(
     rank: int = 0,
     data_hash: str | None = None,
     model: str | None = None,
+    prompts: str | None = None,
 ) -> Cursor:
     """Restore what `save_state` wrote, in place, and return where the run stands.
 
     A rank that the writing run did not have keeps the random state it has.
 
     Raises:
-        ConfigError: The checkpoint was made with other data or from another model, or holds other
-            parameters.
+        ConfigError: The checkpoint was made with other data or prompts or from another model, or
+            holds other parameters.
     """
     import torch
     from safetensors.torch import load_file
 
     source = json.loads((folder / "provenance.json").read_text("utf-8"))
-    for what, key, value in (("data", "data_hash", data_hash), ("model", "model", model)):
-        written = source.get(key, value)
+    for what, key, value in (
+        ("data", "data_hash", data_hash),
+        ("model", "model", model),
+        ("prompts", "prompts", prompts),
+    ):
+        written = source.get(key) or value
         if value is not None and written != value:
             raise ConfigError(
                 f"the run was started with {what} {written:.40}, now it is {value:.40};"
@@ -217,11 +231,12 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python's, numpy's and torch's generators."""
+def seed_everything(seed: int, rank: int = 0) -> None:
+    """Seed Python's, numpy's and torch's generators; ranks differ, so that their dropout does."""
     import numpy as np
     import torch
 
+    seed += 1_000_003 * rank
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

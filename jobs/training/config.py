@@ -21,7 +21,7 @@ class LaunchConfig(Config):
     storage_path: str = "runs"
     """Folder, or `s3://` URI, that all nodes reach."""
     num_workers: int = Field(default=1, ge=0)
-    """Ray Train workers; 0 trains in this process, without Ray."""
+    """Ray Train workers; 0 trains in this process, without Ray, into a folder."""
     max_workers: int | None = None
     """Given: the run is elastic between `num_workers` and this many."""
     use_gpu: bool = False
@@ -40,6 +40,11 @@ class LaunchConfig(Config):
             raise ValueError(
                 f"num_workers {self.num_workers} and max_workers {self.max_workers}:"
                 " an elastic run needs 1 <= num_workers <= max_workers"
+            )
+        if self.num_workers == 0 and "://" in self.storage_path:
+            raise ValueError(
+                f"storage_path {self.storage_path!r} needs Ray: set num_workers to 1 or more, or"
+                " give a folder"
             )
         return self
 

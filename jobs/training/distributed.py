@@ -6,6 +6,7 @@ added over all workers and divided once, so a worker with few tokens weighs litt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,10 +14,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ffr_core.errors import FfrError
+
 
 def is_distributed() -> bool:
     """Whether a process group with more than one worker is up."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This worker and the number of workers; (0, 1) without a process group."""
+    return (dist.get_rank(), dist.get_world_size()) if is_distributed() else (0, 1)
 
 
 def all_reduce_weighted(parameters: Iterable[nn.Parameter], weight: float) -> float:
@@ -83,6 +91,24 @@ def broadcast_parameters(tensors: Iterable[Tensor]) -> None:
     if is_distributed():
         for tensor in tensors:
             dist.broadcast(tensor.data, src=0)
+
+
+def check_finite(step: int, loss: float, norm: float) -> None:
+    """Raise before an optimizer step would make every weight not-a-number, and a checkpoint of it.
+
+    Args:
+        step: Number of the step, from 1.
+        loss: Over all workers.
+        norm: Of the gradients of all workers.
+
+    Raises:
+        FfrError: One of the two is not finite; on every worker, since both are of all workers.
+    """
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise FfrError(
+            f"step {step} has the loss {loss} and the gradient norm {norm}; lower"
+            " optimizer.learning_rate or use dtype = 'float32'"
+        )
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:

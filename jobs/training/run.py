@@ -146,6 +146,7 @@ def _trainer(
         run_config=RunConfig(
             name=settings.name,
             storage_path=settings.storage_path if remote else str(folder.parent),
+            callbacks=[_refusals()],
             failure_config=FailureConfig(max_failures=settings.max_failures),
             checkpoint_config=CheckpointConfig(
                 num_to_keep=settings.keep_checkpoints,
@@ -156,13 +157,6 @@ def _trainer(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """An error raised on purpose; trying again would not help."""
-
-    error: FfrError
-
-
 class _Worker:
     """The function that Ray calls on every worker."""
 
@@ -170,23 +164,36 @@ class _Worker:
         self._train, self._folder = train, folder
 
     def __call__(self, config: dict[str, Any]) -> Any:
-        try:
-            return self._train(config, RaySession(self._folder))
-        except FfrError as error:
-            return _Refused(error)
+        return self._train(config, RaySession(self._folder))
+
+
+def _refusals() -> Any:
+    """Ends a run at once when a worker raises an error on purpose: trying again would not help.
+
+    What one worker cannot use (a file that its node lacks) leaves the others waiting for it inside
+    a collective, so the error must not wait for them. An error of a callback is never retried.
+    """
+    from ray.train import UserCallback
+
+    class Refusals(UserCallback):  # type: ignore[misc]
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> Any:
+            for _, error in sorted(worker_exceptions.items()):
+                if isinstance(found := getattr(error, "_base_exc", error), FfrError):
+                    raise found
+
+    return Refusals()
 
 
 def _fit(trainer: Any) -> Any:
     """Run the trainer; an error that the train function raised on purpose comes out as itself."""
-    from ray.train.v2.api.exceptions import TrainingFailedError
+    from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError
 
     try:
-        result = trainer.fit()
+        return trainer.fit()
     except TrainingFailedError as error:
+        if isinstance(error, ControllerError) and isinstance(error.controller_failure, FfrError):
+            raise error.controller_failure from error
         raise FfrError(f"training failed: {error}; the same command resumes it") from error
-    if isinstance(result.return_value, _Refused):
-        raise result.return_value.error
-    return result
 
 
 def _export(best: Path | None, folder: Path) -> Path | None:

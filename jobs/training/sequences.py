@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ffr_core.errors import InputError
+from ffr_core.errors import ConfigError
 from jobs.training.branch_attention import BranchMask, make_branch_mask
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def make_sequence(
         pairs: Of each prompt, in its own positions.
 
     Raises:
-        InputError: Several prompts, and a picture lies behind their common head.
+        ConfigError: Several prompts, and a picture lies behind their common head.
     """
     prefix = common_prefix(prompts) if len(prompts) > 1 else 0
     ids: list[int] = list(prompts[0].input_ids[:prefix])
@@ -128,7 +128,7 @@ def make_sequence(
     for number, (prompt, place) in enumerate(zip(prompts, positions, strict=True), start=1):
         offset = len(ids) - prefix
         if len(prompts) > 1 and any(prompt.mm_token_type_ids[prefix:]):
-            raise InputError(
+            raise ConfigError(
                 "queries can share a dialogue only when they come after it; use prompts with the"
                 " query last, or queries_per_sequence = 1"
             )

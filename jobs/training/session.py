@@ -59,8 +59,10 @@ class LocalSession:
     def report(self, step: int, metrics: Mapping[str, float], save: Save) -> None:
         """Save, move into place, drop all but the best ones and the latest."""
         home = self.folder / "checkpoints"
-        home.mkdir(exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=home))
+        # Not a temporary folder: those are closed to everybody else, and this one stays.
+        fresh = home / ".new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
         save(fresh)
         (fresh / "metrics.json").write_text(json.dumps(dict(metrics)), "utf-8")
         replace_folder(fresh, home / f"step-{step:08d}")

@@ -52,8 +52,8 @@ class SftConfig(Config):
     """What a query is asked about: the whole dialogue, its gold fragment (local ids), or both."""
     negatives: int = Field(default=0, ge=0)
     """Other fragments that each query is asked about as well (view `fragment`)."""
-    max_train_dialogues: int | None = None
-    max_eval_examples: int | None = 500
+    max_train_dialogues: int | None = Field(default=None, ge=1)
+    max_eval_examples: int | None = Field(default=500, ge=1)
     image_roots: tuple[str, ...] = ()
     """Where pictures may lie; the folders of the files when left out."""
     max_length: int = Field(default=15_536, ge=1)
@@ -149,6 +149,7 @@ def resolve_paths(config: SftConfig) -> SftConfig:
             **files,
             "model": absolute(config.model),
             "init_adapter": config.init_adapter and absolute(config.init_adapter),
+            "prompts": absolute(config.prompts),
             "image_roots": tuple(absolute(root) for root in roots),
         }
     )

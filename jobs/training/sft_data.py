@@ -60,6 +60,8 @@ class SequenceSource:
         """Tokens of each sequence; set by `measure`."""
         self.weights: list[tuple[int, int]] = []
         """Answer tokens and auxiliary pairs of each sequence; set by `measure`."""
+        self.example_of: dict[str, str] = {}
+        """What was wrong with one example of each reason; set by `measure`."""
 
     def measure(self, rank: int = 0, world_size: int = 1) -> Counter[str]:
         """Find all lengths, each worker a share, and leave out what does not fit.
@@ -67,7 +69,7 @@ class SequenceSource:
         Returns:
             Reasons of what was left out; counted in examples. The same on every worker.
         """
-        found: dict[int, tuple[int, int, int] | str] = {}
+        found: dict[int, tuple[int, int, int] | tuple[str, str]] = {}
         for number in range(rank, len(self._groups), world_size):
             found[number] = self._measure(number)
         merged = {k: v for part in gather_objects(found) for k, v in part.items()}
@@ -76,8 +78,10 @@ class SequenceSource:
         sequences: dict[int, TrainingSequence] = {}
         for number, group in enumerate(self._groups):
             result = merged[number]
-            if isinstance(result, str):
-                counts[result] += len(group)
+            if len(result) == 2:
+                reason, problem = result
+                counts[reason] += len(group)
+                self.example_of.setdefault(reason, problem)
                 continue
             if number in self._sequences:
                 sequences[len(kept)] = self._sequences[number]
@@ -96,15 +100,17 @@ class SequenceSource:
         """Number of sequences."""
         return len(self._groups)
 
-    def _measure(self, number: int) -> tuple[int, int, int] | str:
+    def _measure(self, number: int) -> tuple[int, int, int] | tuple[str, str]:
+        """Length, answer tokens and pairs, or why it is left out: a word and a sentence."""
         try:
             sequence = self._make(number)
         except ConfigError:
             raise
-        except (InputError, NotFoundError):
-            return "bad_image"
+        except (InputError, NotFoundError) as error:
+            return "bad_image", str(error)
         if len(sequence) > self._max_length:
-            return "too_long"
+            first = self._examples[self._groups[number][0]].example_id
+            return "too_long", f"example {first!r} has {len(sequence)} tokens"
         self._keep(number, sequence)
         pairs = 0 if sequence.pairs is None else len(sequence.pairs.gold_E)
         return len(sequence), len(sequence.targets_N), pairs

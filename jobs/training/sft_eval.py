@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from ffr_core.errors import InputError
 from ffr_core.generation import Completion, GenerationRequest, Sampling
 from ffr_core.metrics.segmentation import b_cubed, pairwise
 from ffr_core.metrics.selection import Counts, count, joint, scores
@@ -25,6 +26,7 @@ def evaluate(
     task: Task,
     *,
     max_new_tokens: int,
+    say: Callable[[str], None] = lambda line: None,
     rank: int = 0,
     world_size: int = 1,
 ) -> dict[str, float]:
@@ -33,7 +35,11 @@ def evaluate(
     Returns:
         `localize`: micro precision, recall, F1 and MCC of utterances, images and both (joint).
         `segment`: pairwise and B-cubed P, R, F1, averaged over dialogues. Both: the shares of
-        well-formed answers and of requests that the engine could not answer (scored as empty).
+        well-formed answers and of requests that the engine could not answer (scored as empty, and
+        told to `say`).
+
+    Raises:
+        InputError: The engine could answer nothing; the score would be that of empty answers.
     """
     mine = examples[rank::world_size]
     completions = engine.generate(
@@ -48,13 +54,22 @@ def evaluate(
     )
     pairs = list(zip(mine, completions, strict=True))
     rows = [score_one(example, completion, task) for example, completion in pairs]
-    return summarize([row for part in gather_objects(rows) for row in part], task)
+    every = [row for part in gather_objects(rows) for row in part]
+    errors = [row["error"] for row in every if row["error"]]
+    if errors and len(errors) == len(every):
+        raise InputError(
+            f"none of {len(every)} evaluation examples can be answered, such as: {errors[0]};"
+            " correct the evaluation files or the limits of the run"
+        )
+    if errors:
+        say(f"{len(errors)} of {len(every)} evaluation examples not answered: {errors[0]}")
+    return summarize(every, task)
 
 
 def score_one(example: Example, completion: Completion, task: Task) -> dict[str, object]:
     """Counts (localize) or scores (segment) of one answer."""
     turns, images = len(example.dialogue.turns), len(example.dialogue.images)
-    error = completion.finish_reason == "error"
+    error = (completion.error or "no reason given") * (completion.finish_reason == "error")
     if task == "segment":
         parsed = parse_clusters(completion.text, turns)
         return {

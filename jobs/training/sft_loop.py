@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from ffr_core.adapters import adapter_hash, save_adapter
 from ffr_core.engine.inputs import PromptEncoder
 from ffr_core.engine.loading import load_processor, model_fingerprint
 from ffr_core.engine.transformers import TransformersEngine
-from ffr_core.errors import ConfigError, FfrError
+from ffr_core.errors import ConfigError
 from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.prompts import Prompts
 from jobs.training.batches import split_step
@@ -24,6 +23,7 @@ from jobs.training.distributed import (
     all_reduce_gradients,
     all_reduce_sum,
     broadcast_parameters,
+    check_finite,
     clip_gradients,
     gather_objects,
 )
@@ -53,6 +53,9 @@ class Run:
     fingerprint: str
     """Of the model, and of the adapter that training starts from."""
     counts: dict[str, int]
+    """Reasons of what is left out or repaired."""
+    example_of: dict[str, str]
+    """What was wrong with one example of some of them."""
 
 
 def prepare(config: SftConfig, session: Session) -> Run:
@@ -95,10 +98,16 @@ def prepare(config: SftConfig, session: Session) -> Run:
     counts = data.counts + source.measure(session.rank, session.world_size)
     if not len(source):
         raise ConfigError(
-            f"no training sequence is left of {len(data.examples)} examples ({dict(counts)});"
-            " check `train` and `max_length`"
+            f"no training sequence is left of {len(data.examples)} examples"
+            f" ({_reasons(counts, source.example_of)}); check `train` and `max_length`"
         )
     held_out = read_examples(config.evaluation, config.task, config.views)
+    if config.evaluation and not held_out.examples:
+        raise ConfigError(
+            f"the evaluation files give no example of the task {config.task!r}"
+            f" ({_reasons(held_out.counts, {})}), so no checkpoint would be the best one; correct"
+            " `evaluation`, or leave it out for a run that keeps its last adapter only"
+        )
     counts.update({f"evaluation_{name}": count for name, count in held_out.counts.items()})
     return Run(
         config=config,
@@ -113,6 +122,15 @@ def prepare(config: SftConfig, session: Session) -> Run:
         data_hash=data_hash(data.records),
         fingerprint=fingerprint(config),
         counts=dict(counts),
+        example_of=source.example_of,
+    )
+
+
+def _reasons(counts: Mapping[str, int], example_of: Mapping[str, str]) -> str:
+    """Counted reasons, each with one example where there is one."""
+    return ", ".join(
+        f"{number} {reason}" + (f" such as: {example_of[reason]}" if reason in example_of else "")
+        for reason, number in sorted(counts.items())
     )
 
 
@@ -142,6 +160,10 @@ class Loop:
         config, model = self._state.config, self._state.model
         deadline = Deadline(config.launch.stop_after_minutes)
         model.train(True)
+        self._say(
+            f"{len(self._state.source)} training sequences in {len(self._steps)} steps;"
+            f" left out or repaired: {_reasons(self._state.counts, self._state.example_of) or 0}"
+        )
         step = cursor.step
         while step < len(self._steps):
             self._step(step)
@@ -175,16 +197,12 @@ class Loop:
             correct += sums.correct
         all_reduce_gradients(model.parameters)
         norm = clip_gradients(model.parameters, config.optimizer.max_grad_norm)
+        answer, auxiliary, correct = all_reduce_sum([answer, auxiliary, correct], model.device)
+        check_finite(step + 1, answer / tokens, norm)
         rate = self._scheduler.get_last_lr()[0]
         self._optimizer.step()
         self._scheduler.step()
         self._optimizer.zero_grad(set_to_none=True)
-        answer, auxiliary, correct = all_reduce_sum([answer, auxiliary, correct], model.device)
-        if not math.isfinite(answer):
-            raise FfrError(
-                f"the loss of step {step + 1} is {answer}; lower optimizer.learning_rate or use"
-                " dtype = 'float32'"
-            )
         if self._log is not None:
             seconds = time.monotonic() - started
             values = {
@@ -229,6 +247,7 @@ class Loop:
             state.prompts,
             state.config.task,
             max_new_tokens=state.config.max_new_tokens,
+            say=self._say,
             rank=state.session.rank,
             world_size=state.session.world_size,
         )
@@ -236,8 +255,12 @@ class Loop:
         if self._log is not None:
             self._log.write(step, metrics)
             name = METRIC[state.config.task]
-            self._log.say(f"step {step}  {name} {metrics[name]:.4f}")
+            self._say(f"step {step}  {name} {metrics[name]:.4f}")
         return metrics
+
+    def _say(self, line: str) -> None:
+        if self._log is not None:
+            self._log.say(line)
 
     def _save(self, cursor: Cursor, metrics: dict[str, float]) -> None:
         """Checkpoint with the adapter as a PEFT folder; a barrier of all workers."""

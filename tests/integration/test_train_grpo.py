@@ -282,6 +282,36 @@ def test_a_crash_in_process_changes_nothing(tmp_path, tiny, corpus, clip, undist
         assert curves(resumed)[name] == pytest.approx(curve, rel=1e-4), name
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("model_fingerprint", "with model"), ("Prompts", "with prompts")],
+)
+def test_exchanged_files_are_not_gone_on_with(
+    tiny, corpus, clip, undisturbed, monkeypatch, name, message
+):
+    from jobs.grpo import training
+
+    class Other:
+        load = staticmethod(lambda path: type("P", (), {"fingerprint": "other"}))
+
+    exchanged = {"model_fingerprint": lambda path: "other", "Prompts": Other}
+    monkeypatch.setattr(training, name, exchanged[name])
+    with pytest.raises(ConfigError, match=f"was started {message} .* now it is other"):
+        start(make_config(undisturbed.folder.parent, tiny, corpus, clip))
+
+
+def test_a_cold_start_that_is_not_there_is_named_before_a_model_is_loaded(
+    tmp_path, tiny, corpus, clip, monkeypatch
+):
+    from ffr_core.engine import loading
+    from ffr_core.errors import NotFoundError
+
+    monkeypatch.setattr(loading, "load_model", None)
+    model = {"cold_start": str(tmp_path / "gone")}
+    with pytest.raises(NotFoundError, match="gone has no adapter_config"):
+        start(make_config(tmp_path, tiny, corpus, clip, model=model))
+
+
 def test_a_crash_before_the_first_checkpoint_leaves_one_validation_of_step_0(
     tmp_path, tiny, corpus, clip, monkeypatch
 ):

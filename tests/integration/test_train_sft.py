@@ -96,20 +96,26 @@ def test_a_killed_worker_changes_neither_steps_nor_losses(corpus, alone, ray_clu
     assert progress.count("step 6/") == 2 or progress.count("step 5/") == 2
 
 
-def test_an_error_on_purpose_is_not_tried_again(corpus, ray_cluster):
-    from ffr_core.errors import ConfigError
+@pytest.mark.slow
+def test_an_error_on_purpose_of_one_worker_ends_all_at_once(corpus, ray_cluster):
+    """Rank 0 waits for rank 1 in a collective, which gives up after half an hour."""
+    from ffr_core.errors import RecordError
     from jobs.training.run import launch
 
-    settings = configure(corpus, "refused", num_workers=1, cpus_per_worker=0.5).launch
+    settings = configure(corpus, "refused", num_workers=2, cpus_per_worker=0.5).launch
 
     def refuse(values, session):
-        with (corpus / "starts").open("a") as file:
-            file.write("x")
-        raise ConfigError("no such thing")
+        from jobs.training.distributed import gather_objects
 
-    with pytest.raises(ConfigError, match="no such thing"):
+        with (corpus / "starts").open("a") as file:
+            file.write(str(session.rank))
+        if session.rank == 1:
+            raise RecordError("bad_json", "this node has no such thing")
+        gather_objects(None)
+
+    with pytest.raises(RecordError, match="this node has no such thing"):
         launch(refuse, {}, settings, "f1")
-    assert (corpus / "starts").read_text() == "x"
+    assert sorted((corpus / "starts").read_text()) == ["0", "1"]
 
 
 def test_the_checkpoint_says_what_made_it_and_the_adapter_holds_no_vision_key(alone):
@@ -153,6 +159,56 @@ def test_a_model_may_be_moved_but_not_exchanged(corpus, alone):
     assert run(config.model_copy(update={"model": str(corpus / "moved")})).value["finished"]
     with pytest.raises(ConfigError, match="started with model"):
         run(config.model_copy(update={"model": str(corpus / "other")}))
+
+
+def test_a_gradient_that_is_not_finite_reaches_no_weight(corpus, monkeypatch):
+    import torch
+
+    from ffr_core.errors import FfrError
+    from jobs.train_sft import run
+    from jobs.training import sft_loop
+
+    kept = []
+
+    def overflow(parameters, max_norm):
+        kept.extend((p, p.detach().clone()) for p in parameters)
+        return float("inf")
+
+    monkeypatch.setattr(sft_loop, "clip_gradients", overflow)
+    config = configure(corpus, "overflow", num_workers=0)
+    with pytest.raises(FfrError, match=r"step 1 has the loss .* gradient norm inf; lower"):
+        run(config.model_copy(update={"evaluation": ()}))
+    assert kept and all(torch.equal(now, before) for now, before in kept)
+    assert not (corpus / "runs" / "overflow" / "checkpoints").exists()
+
+
+def test_evaluation_files_without_an_example_are_refused(corpus):
+    from ffr_core.errors import ConfigError
+    from jobs.train_sft import run
+
+    records = (corpus / "data" / "dialogues.jsonl").read_text().splitlines()
+    silent = corpus / "data" / "silent.jsonl"
+    silent.write_text(json.dumps({**json.loads(records[0]), "queries": []}) + "\n")
+    config = configure(corpus, "silent", num_workers=0)
+    with pytest.raises(ConfigError, match=r"no example of the task 'localize' \(1 no_queries\)"):
+        run(config.model_copy(update={"evaluation": (str(silent),)}))
+
+
+def test_each_rank_draws_its_own_dropout(corpus, monkeypatch):
+    import torch
+
+    from jobs.train_sft import train
+    from jobs.training import sft_loop
+
+    monkeypatch.setattr(sft_loop, "prepare", lambda config, session: None)
+    values = configure(corpus, "seeds").model_dump(mode="json")
+    seeds = []
+    for rank in (0, 1):
+        session = type("Session", (), {"rank": rank})
+        with pytest.raises(AttributeError):
+            train(values, session)
+        seeds.append(torch.initial_seed())
+    assert seeds[0] == 0 != seeds[1]
 
 
 def test_the_boundary_model_trains_on_clusters(corpus):

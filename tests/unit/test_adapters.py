@@ -122,6 +122,61 @@ def test_an_adapter_with_a_key_of_the_vision_tower_is_refused(folder, tmp_path):
         load_adapter(load(folder), path, "bad", trainable=False)
 
 
+def fewer_layers(weights):
+    return {key: w for key, w in weights.items() if ".layers.1." not in key}
+
+
+def more_layers(weights):
+    more = {k.replace(".1.", ".7."): w.clone() for k, w in weights.items() if ".layers.1." in k}
+    return {**weights, **more}
+
+
+def wider_layers(weights):
+    import torch
+
+    return {k: torch.zeros(2, 99) if "lora_A" in k else w for k, w in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        (fewer_layers, "qwen2_vl", r"it holds nothing for the layer '.*layers\.1"),
+        (more_layers, "qwen2_vl", r"the model has no layer '.*layers\.7"),
+        (wider_layers, "qwen2_vl", r"lora_A.weight' has the shape \[2, 99\]"),
+        (dict, "qwen2_5_vl", "it was trained on a qwen2_5_vl"),
+    ],
+)
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_adapter_of_another_base_is_refused(folder, tmp_path, change, kind, message, beside):
+    from safetensors.torch import load_file, save_file
+
+    path = save_adapter(trained(folder), "f2rvlm", tmp_path / "adapter")
+    model = load_adapter(load(folder), path, "own", trainable=True) if beside else load(folder)
+    file = path / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file, metadata={"ffrs_base_model_type": kind})
+    with pytest.raises(InputError, match=message):
+        load_adapter(model, path, "other", trainable=False)
+
+
+def test_a_folder_that_names_no_base_is_judged_by_its_layers(folder, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    path = save_adapter(trained(folder), "f2rvlm", tmp_path / "adapter")
+    with safe_open(path / "adapter_model.safetensors", "pt") as weights:
+        assert weights.metadata()["ffrs_base_model_type"] == "qwen2_vl"
+    save_file(load_file(path / "adapter_model.safetensors"), path / "adapter_model.safetensors")
+    load_adapter(load(folder), path, "x", trainable=False)
+    config = json.loads((path / "adapter_config.json").read_text())
+    config["layers_to_transform"], config["layers_pattern"] = [0], "layers"
+    config["target_modules"] = ["q_proj"]
+    (path / "adapter_config.json").write_text(json.dumps(config))
+    weights = fewer_layers(load_file(path / "adapter_model.safetensors"))
+    weights = {key: w for key, w in weights.items() if "q_proj" in key}
+    save_file(weights, path / "adapter_model.safetensors")
+    load_adapter(load(folder), path, "x", trainable=False)
+
+
 def test_errors_name_what_is_missing(folder, tmp_path):
     with pytest.raises(NotFoundError, match="PEFT folder"):
         adapter_hash(tmp_path)

@@ -186,7 +186,7 @@ def close(left, right):
 def cached(model, inputs, parts):
     model.zero_grad()
     loss = cached_gradients(
-        lambda rows: model(inputs[list(rows)]), parts, 22, 8, lambda table: loss_of(table).loss
+        lambda rows: model(inputs[list(rows)]), parts, 22, lambda table: loss_of(table).loss
     )
     return loss.item(), [parameter.grad.clone() for parameter in model.parameters()]
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from ffr_core.errors import ConfigError, FfrError, RecordError
+from ffr_core.errors import ConfigError, FfrError, InputError, RecordError
 from ffr_core.records import record_from_dialogue
 from ffr_core.types import Dialogue, Passage, Query, Selection, Turn
-from jobs.fem import loop, losses
-from jobs.fem.config import FemConfig
+from jobs.fem import loop, losses, sharing
+from jobs.fem.config import FemConfig, resolve_paths
 from jobs.fem.mining import mine
 from jobs.fem.pairs import (
     build_corpus,
@@ -419,6 +419,16 @@ def test_a_sweep_over_seeds_leaves_a_table_of_the_held_out_side(toy, tmp_path):
     assert trained[1] == f"{mean(values):.1f} ± {stdev(values):.1f}"
 
 
+def test_the_table_says_which_runs_of_a_sweep_are_not_finished(toy):
+    launch = {**toy["launch"], "stop_after_minutes": 1e-9}
+    values = {**toy, "launch": launch, "num_steps": 2, "sweep": {"intra_weight": [0, 1]}}
+    config = FemConfig.parse(values, "toy")
+    table = table_of(config, run(config)).read_text()
+    assert "| temperature 0.02, lambda 1, stopped at step 1 of 2 |" in table
+    table = table_of(config, run(config)).read_text()
+    assert "stopped" not in table and "| temperature 0.02, lambda 1 |" in table
+
+
 def test_a_file_that_is_missing_is_named_before_anything_is_trained(toy):
     for values in ({"data": [{"path": "gone.jsonl"}]}, {"held_out": ["gone.jsonl"]}):
         with pytest.raises(ConfigError, match=r"no corpus file gone\.jsonl"):
@@ -450,6 +460,107 @@ def test_settings_that_do_not_fit_are_refused(toy):
 def test_options_without_effect_are_refused(toy, values, message):
     with pytest.raises(ConfigError, match=message):
         FemConfig.parse({**toy, **values}, "toy")
+
+
+def test_the_text_encoder_is_not_put_on_a_gpu(toy):
+    with pytest.raises(ConfigError, match="'e5' is trained on CPUs, so launch"):
+        FemConfig.parse({**toy, "launch": {**toy["launch"], "use_gpu": True}}, "toy")
+
+
+def test_a_relative_cache_is_that_of_the_command(toy):
+    config = FemConfig.parse({**toy, "cache": "kept"}, "toy")
+    assert resolve_paths(config).cache == str(loop.Path("kept").resolve())
+
+
+def test_queries_of_dialogues_without_fragments_are_counted(toy):
+    file = loop.Path(toy["data"][0]["path"])
+    bare = record_from_dialogue(replace(DIALOGUES[0], dialogue_id="bare", fragments=None))
+    file.write_text(f"{file.read_text()}\n{json.dumps(bare)}\n")
+    (result,) = run(FemConfig.parse({**toy, "num_steps": 1}, "toy"))
+    assert result.value["left_out"] == {"dialogue without gold fragments": 3}
+    said = (result.folder / "progress.txt").read_text()
+    assert said.startswith("6 training queries, 3 left out: dialogue without gold fragments\n")
+
+
+def test_a_dialogue_that_occurs_twice_is_refused(toy):
+    file = loop.Path(toy["data"][0]["path"])
+    file.write_text(f"{file.read_text()}\n{json.dumps(record_from_dialogue(DIALOGUES[1]))}\n")
+    with pytest.raises(InputError, match="dialogue 'b' occurs twice"):
+        run(FemConfig.parse(toy, "toy"))
+
+
+def test_a_share_that_leaves_nothing_to_validate_on_is_refused(toy):
+    data = [{**toy["data"][0], "validation": 0.1}]
+    with pytest.raises(ConfigError, match="no query is left to validate on"):
+        run(FemConfig.parse({**toy, "data": data}, "toy"))
+    data[0]["validation"] = 0
+    (result,) = run(FemConfig.parse({**toy, "data": data, "num_steps": 1}, "toy"))
+    assert result.best is None and (result.latest / "adapter" / "weight.pt").is_file()
+
+
+def test_an_exchanged_model_does_not_go_on_from_a_checkpoint(toy, monkeypatch):
+    run(FemConfig.parse(toy, "toy"))
+    monkeypatch.setattr(loop, "fingerprint", lambda config: "another")
+    with pytest.raises(ConfigError, match="started with model e5, now it is another"):
+        run(FemConfig.parse(toy, "toy"))
+
+
+def test_a_gradient_that_is_not_finite_reaches_neither_weights_nor_checkpoint(toy, monkeypatch):
+    made = losses.backpropagate
+
+    def overflows(backbone, rows, loss_of, config):
+        loss = made(backbone, rows, loss_of, config)
+        backbone.module.weight.grad[0, 0] = float("inf")
+        return loss
+
+    monkeypatch.setattr(losses, "backpropagate", overflows)
+    config = FemConfig.parse({**toy, "evaluate_every": 1}, "toy")
+    with pytest.raises(FfrError, match=r"step 1 has the loss .* and the gradient norm inf; lower"):
+        run(config)
+    saved = list((resolve_run(config) / "checkpoints").iterdir())
+    assert [path.name for path in saved] == ["step-00000000"]
+
+
+def resolve_run(config):
+    return loop.Path(config.launch.storage_path) / config.launch.name
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_worker_without_rows_takes_part(toy, monkeypatch, cached):
+    from jobs.training import distributed
+
+    config = FemConfig.parse({**toy, "cached_gradients": cached}, "toy")
+    backbone = ToyBackbone(config)
+    backbone.embed = lambda rows: ToyBackbone.embed(backbone, rows) if rows else torch.zeros(0, 26)
+    monkeypatch.setattr(distributed, "rank_and_world", lambda: (5, 8))
+    loss = losses.backpropagate(backbone, ["a", "b"], lambda table: table.sum(), config)
+    assert loss == 0 and backbone.module.weight.grad is None
+
+
+def test_each_worker_embeds_its_share_and_all_get_the_same(monkeypatch):
+    rows, shares = [f"row {i}" for i in range(7)], []
+
+    def numbers(part):
+        return np.array([[float(row.split()[1])] for row in part], np.float32).reshape(-1, 1)
+
+    def told(own):
+        shares.append(own)
+        raise KeyError
+
+    monkeypatch.setattr(sharing, "gather_objects", told)
+    for rank in range(3):
+        monkeypatch.setattr(sharing, "rank_and_world", lambda rank=rank: (rank, 3))
+        with pytest.raises(KeyError):
+            sharing.shared_vectors(numbers, rows)
+    assert [share[:, 0].tolist() for share in shares] == [[0, 3, 6], [1, 4], [2, 5]]
+    monkeypatch.setattr(sharing, "gather_objects", lambda own: shares)
+    assert sharing.shared_vectors(numbers, rows)[:, 0].tolist() == list(range(7))
+    monkeypatch.undo()
+    monkeypatch.setattr(sharing, "CHUNK", 2)
+    sizes = []
+    sharing.shared_vectors(lambda part: sizes.append(len(part)) or numbers(part), rows)
+    assert sizes == [2, 2, 2, 1]
+    assert sharing.shared_vectors(numbers, []).shape == (0, 1)
 
 
 def test_passages_are_read_from_files(toy):

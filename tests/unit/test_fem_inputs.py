@@ -65,3 +65,46 @@ def test_pictures_without_text_fit_too(encoder):
     assert (len(prompt.images), prompt.images_left_out) == (2, 2)
     encoded = FemInputs(encoder, FemTemplate(max_tokens=limit)).passage(passage("", 4))
     assert len(encoded.input_ids) <= limit and encoded.images_left_out == 2
+
+
+def test_only_the_patches_of_one_pass_are_in_memory(monkeypatch, tmp_path):
+    """A picture of the paper's size is 14 MB of patches; a corpus of them fits nowhere."""
+    import gc
+    import weakref
+
+    from jobs.fem.backbones import VisionBackbone
+    from jobs.fem.config import FemConfig
+
+    for i in range(6):
+        PIL.Image.new("RGB", (224, 224), (40 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    rows = [
+        Passage(text="zebra", images=(Image(image_id=0, uri=str(tmp_path / f"{i}.png")),))
+        for i in range(6)
+    ]
+    config = FemConfig(
+        model={"kind": "qwen2vl", "path": str(TINY), "dtype": "float32"},
+        data=({"path": "unread"},),
+        image_roots=(str(tmp_path),),
+        num_steps=1,
+        tokens_per_pass=1,
+        launch={"name": "a"},
+    )
+    backbone = VisionBackbone(config, "cpu")
+    alive, most = weakref.WeakSet(), []
+    expand = PromptEncoder.expand
+
+    def counted(encoder, prompt, answer=None):
+        made = expand(encoder, prompt, answer)
+        alive.add(made.pixel_values)
+        gc.collect()
+        most.append(len(alive))
+        return made
+
+    monkeypatch.setattr(PromptEncoder, "expand", counted)
+    lengths = backbone.lengths(rows)
+    assert not most
+    vectors = backbone.plain(rows)
+    assert vectors.shape == (6, backbone.dim) and max(most) <= 2
+    monkeypatch.undo()
+    assert lengths == [len(backbone._inputs.passage(row).input_ids) for row in rows]
+    assert backbone.plain([]).shape == backbone.embed([]).shape == (0, backbone.dim)

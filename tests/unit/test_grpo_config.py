@@ -110,6 +110,67 @@ def test_the_order_reward_needs_a_clip_model():
         GrpoConfig.parse(values, "test")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"engine": {"kind": "vllm"}}, "'vllm' needs engine.actors of 1 or more"),
+        (
+            {"engine": {"kind": "vllm", "actors": 1}, "launch": {"use_gpu": True}},
+            "gpus_per_actor is 0: with launch.use_gpu",
+        ),
+        (
+            {
+                "engine": {
+                    "kind": "vllm",
+                    "actors": 1,
+                    "gpus_per_actor": 1,
+                    "tensor_parallel_size": 2,
+                }
+            },
+            "tensor_parallel_size 2 and gpus_per_actor 1: an actor needs all GPUs",
+        ),
+        (
+            {"engine": {"kind": "vllm", "actors": 2, "gpus_per_actor": 0.5}},
+            "gpu_memory_utilization 0.9 and gpus_per_actor 0.5: engines that share",
+        ),
+    ],
+)
+def test_engines_that_could_not_start_are_refused(changes, message):
+    values = merge(read_toml(CONFIGS / "tiny/grpo.toml"), {"launch": {"num_workers": 1}})
+    with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
+        GrpoConfig.parse(merge(values, changes), "test")
+    half = {"kind": "vllm", "actors": 2, "gpus_per_actor": 0.5, "gpu_memory_utilization": 0.45}
+    assert GrpoConfig.parse(merge(values, {"engine": half}), "test").engine.actors == 2
+
+
+def test_rows_that_would_share_their_results_are_refused():
+    rows = [{"name": "F1, no order"}, {"name": "F1 no order"}]
+    with pytest.raises(ConfigError, match="'F1, no order' and 'F1 no order' would share"):
+        AblationConfig.parse({"out": "o", "grpo": "g.toml", "rows": rows}, "test")
+
+
+def test_finished_rows_are_not_mixed_with_those_of_other_settings(tmp_path, monkeypatch):
+    from jobs import ablate as module
+
+    scores = dict.fromkeys(("f1", "mcc", "utterance_f1", "image_f1"), 0.5)
+    made = []
+    monkeypatch.setattr(module, "_run_row", lambda *arguments: made.append(1) or scores)
+    (tmp_path / "g.toml").write_text("epochs = 1\n")
+    values = {"out": str(tmp_path / "out"), "grpo": "g.toml", "rows": [{"name": "a"}]}
+
+    def start(**changes):
+        return ablate(AblationConfig.parse({**values, **changes}, "test"), tmp_path)
+
+    start(seeds=[0])
+    start(seeds=[0, 1], rows=[{"name": "a", "paper_f1": 87.0}, {"name": "b"}])
+    assert len(made) == 4  # a-0, then a-1, b-0 and b-1
+    with pytest.raises(ConfigError, match="'a' was scored with other values of row; restore"):
+        start(rows=[{"name": "a", "changes": {"epochs": 2}}])
+    (tmp_path / "g.toml").write_text("epochs = 3\n")
+    with pytest.raises(ConfigError, match=r"other values of grpo;.*a-0\.json"):
+        start()
+
+
 def test_resuming_with_other_settings_is_refused(tmp_path):
     config = load("tiny/grpo.toml").model_dump(mode="json")
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -199,6 +260,31 @@ def test_scores_of_other_settings_or_data_are_not_gone_on_with(tmp_path):
     Path(file).write_text(Path(file).read_text().replace('"hi"', '"ho"'))
     with pytest.raises(ConfigError, match="other values of samples;"):
         open_file()
+
+
+def test_an_engine_that_dies_while_scoring_says_why_in_one_sentence(tmp_path, monkeypatch):
+    import contextlib
+
+    import ray
+
+    import serve.runtime
+    from ffr_core.errors import FfrError
+    from jobs.score_difficulty import run
+
+    class Data:
+        def map_batches(self, *arguments, **options):
+            return self
+
+        def iter_batches(self, **options):
+            raise ray.exceptions.RayError("died in __init__\n  File x\nNotFoundError: no model 'm'")
+
+    monkeypatch.setattr(serve.runtime, "ray_session", lambda num_cpus: contextlib.nullcontext())
+    monkeypatch.setattr(ray.data, "from_items", lambda *arguments, **options: Data())
+    file = write_corpus(tmp_path / "a.jsonl", ["d0"])
+    model = {"path": "m", "prompts": "compact"}
+    config = DifficultyConfig(out=str(tmp_path / "out"), model=model, data={"train": [file]})
+    with pytest.raises(FfrError, match=r"^scoring failed: NotFoundError: no model 'm'; the same"):
+        run(config)
 
 
 def test_carried_groups_survive_json():

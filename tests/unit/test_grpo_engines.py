@@ -6,7 +6,7 @@ import pytest
 
 from ffr_core.adapters import LoraSettings
 from ffr_core.engine.vllm import vllm_rank
-from ffr_core.errors import ConfigError, NotFoundError
+from ffr_core.errors import ConfigError, FfrError, NotFoundError
 from jobs.grpo.config import DifficultyConfig, EngineConfig, GrpoConfig, ModelConfig
 from jobs.grpo.engines import open_engine
 
@@ -70,6 +70,78 @@ def test_vllm_holds_the_cold_starts_adapter(recorded, tmp_path):
     assert "max_lora_rank" not in options_of(open_engine, bare, engine, ())
     with pytest.raises(NotFoundError, match=r"gone/adapter_config\.json"):
         open_engine(ModelConfig(path="m", cold_start="gone"), engine, ())
+
+
+class FakeRay:
+    """Calls actors at once; only the first `places` of them find a place."""
+
+    class exceptions:
+        class RayError(Exception): ...
+
+        class RayTaskError(RayError):
+            cause = NotFoundError("no model at 'm'; check the path")
+
+    def __init__(self, places):
+        self.places, self.killed, self.called = places, [], []
+
+    def remote(self, **resources):
+        return lambda cls: self
+
+    def options(self, name):
+        fake = self
+
+        class Method:
+            def __init__(self, method):
+                self.remote = lambda *arguments: (
+                    fake.called.append((name, method))
+                    or (
+                        name,
+                        method,
+                    )
+                )
+
+        return type(
+            "Actor",
+            (),
+            {"remote": lambda self, *a: type("H", (), {"__getattr__": lambda s, m: Method(m)})()},
+        )()
+
+    def wait(self, asked, num_returns, timeout):
+        return asked[: self.places], asked[self.places :]
+
+    def get(self, pending):
+        if any(method == "open" for _, method in pending):
+            raise self.exceptions.RayTaskError
+        return [None for _ in pending]
+
+    def kill(self, actor):
+        self.killed.append(actor)
+
+
+def pool(monkeypatch, places):
+    import sys
+
+    from jobs.grpo.engines import ActorSampler
+
+    fake = FakeRay(places)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    engine = EngineConfig(kind="vllm", actors=3, cpus_per_actor=4, gpus_per_actor=1)
+    arguments = (ModelConfig(path="m"), engine, ())
+    return fake, lambda: ActorSampler(*arguments, pool="p", max_lora_rank=8)
+
+
+def test_actors_without_a_place_end_the_run_with_a_sentence(monkeypatch):
+    fake, build = pool(monkeypatch, 1)
+    with pytest.raises(FfrError, match="room for 1 of 3 engine actors with 4 CPUs and 1 GPUs"):
+        build()
+    assert len(fake.killed) == 3
+    assert not any(method == "open" for _, method in fake.called)
+
+
+def test_an_engine_that_cannot_open_says_why_in_its_own_words(monkeypatch, tmp_path):
+    _, build = pool(monkeypatch, 3)
+    with pytest.raises(NotFoundError, match=r"^no model at 'm'; check the path$"):
+        build().load(tmp_path, "v1")
 
 
 def test_every_rank_gets_a_bound_that_vllm_knows():

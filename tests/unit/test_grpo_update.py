@@ -8,6 +8,7 @@ import torch
 from ffr_core.adapters import LoraSettings
 from ffr_core.engine.inputs import PromptEncoder, banned_token_ids, collate
 from ffr_core.engine.loading import load_model, load_processor
+from ffr_core.errors import FfrError
 from ffr_core.generation import Message
 from ffr_core.losses.policy import group_advantages
 from ffr_core.types import Image
@@ -211,6 +212,21 @@ def test_ratio_is_one_on_policy_and_clips_with_two_minibatches(tiny, encoder, to
     twice = make_updater(policy, encoder, minibatches=2, rate=0.2).step(groups, 0, 0.0)
     assert twice["clipped"] > 0
     assert twice["ratio"] != 1.0
+
+
+def test_a_loss_that_is_not_finite_reaches_no_weight(tiny, encoder):
+    policy = make_policy(tiny, encoder)
+    row = make_rows(encoder, num_groups=1)[0]
+    broken = Row(
+        prompt=row.prompt,
+        completions=row.completions,
+        advantages=(float("nan"), *row.advantages[1:]),
+        logprobs=row.logprobs,
+    )
+    before = [p.detach().clone() for p in policy.parameters]
+    with pytest.raises(FfrError, match=r"step 5 has the loss nan and the gradient norm nan; lower"):
+        make_updater(policy, encoder).step([[broken]], 4, 0.0)
+    assert all(torch.equal(p, b) for p, b in zip(policy.parameters, before, strict=True))
 
 
 def test_a_step_raises_what_was_rewarded(tiny, encoder):

@@ -234,7 +234,7 @@ def test_pairs_of_clusters_join_the_turns_of_one_topic(parts):
 def test_query_first_prompts_cannot_share_a_dialogue(parts):
     import torch
 
-    from ffr_core.errors import InputError
+    from ffr_core.errors import ConfigError
     from ffr_core.prompts import Prompts
     from jobs.training.sequences import make_sequence
 
@@ -242,8 +242,51 @@ def test_query_first_prompts_cannot_share_a_dialogue(parts):
     prompts = Prompts.load("compact-query-first")
     encoded = [encoder.encode(e.messages(prompts), e.answer) for e in examples[:2]]
     places = [torch.zeros(3, len(p.input_ids), dtype=torch.long) for p in encoded]
-    with pytest.raises(InputError, match="after it"):
+    with pytest.raises(ConfigError, match="after it"):
         make_sequence(encoded, places)
+    # Not counted as bad pictures.
+    with pytest.raises(ConfigError, match="after it"):
+        source_of(parts, "compact-query-first", queries_per_sequence=3, with_pairs=False)
+
+
+def test_what_is_left_out_is_counted_with_an_example(parts):
+    from dataclasses import replace
+
+    from ffr_core.prompts import Prompts
+    from jobs.training.sft_data import SequenceSource
+
+    model, encoder, examples = parts
+    turns = list(examples[0].dialogue.turns)
+    turns[1] = replace(turns[1], images=(replace(turns[1].images[0], uri="/gone.png"),))
+    gone = replace(examples[0], dialogue=replace(examples[0].dialogue, turns=tuple(turns)))
+    source = SequenceSource(
+        [gone, *examples], Prompts.load("compact"), encoder, model, max_length=1000
+    )
+    assert source.measure() == {"bad_image": 1} and len(source) == len(examples)
+    assert "/gone.png" in source.example_of["bad_image"]
+    short = SequenceSource(examples, Prompts.load("compact"), encoder, model, max_length=5)
+    assert short.measure() == {"too_long": len(examples)}
+    assert short.example_of["too_long"].startswith("example 'a/0' has ")
+
+
+def test_paths_are_those_of_the_command(tmp_path, monkeypatch):
+    """Workers have a folder of their own."""
+    from jobs.training.sft_config import SftConfig, resolve_paths
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("data.jsonl", "prompts.toml"):
+        (tmp_path / name).touch()
+    config = SftConfig(
+        task="localize",
+        model="m",
+        prompts="prompts.toml",
+        train=("data.jsonl",),
+        batch=BatchConfig(examples_per_step=1),
+        launch={"name": "x"},
+    )
+    resolved = resolve_paths(config)
+    assert resolved.prompts == str(tmp_path / "prompts.toml")
+    assert resolve_paths(config.model_copy(update={"prompts": "paper"})).prompts == "paper"
 
 
 def test_two_workers_equal_one(parts, monkeypatch):

@@ -144,6 +144,58 @@ def test_a_checkpoint_that_fails_half_way_is_not_there(tmp_path):
     assert launch(count_to_five, {"until": 1}, settings, "f1").value == (0, 1)
 
 
+def test_a_left_over_of_a_killed_start_goes_and_others_may_read_what_stays(tmp_path):
+    from jobs.training.run import launch
+
+    settings = LaunchConfig(name="count", storage_path=str(tmp_path), num_workers=0)
+    left = tmp_path / "count" / "checkpoints" / ".new"
+    left.mkdir(parents=True)
+    (left / "half").touch()
+    result = launch(count_to_five, {"until": 1}, settings, "f1")
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for folder in (result.latest, result.best):
+        assert folder.stat().st_mode == plain.stat().st_mode
+        assert sorted(p.name for p in folder.iterdir()) == ["metrics.json", "n"]
+    assert not left.exists()
+
+
+def test_an_error_on_purpose_of_any_worker_ends_a_run_as_itself():
+    """What a callback raises is an error of the controller, which Ray Train never retries."""
+    from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+    from ffr_core.errors import FfrError
+    from jobs.training.run import _fit, _refusals
+
+    class Wrapped(Exception):
+        _base_exc = ConfigError("no such file")
+
+    class Trainer:
+        def __init__(self, error):
+            self.error = error
+
+        def fit(self):
+            raise self.error
+
+    refusals = _refusals()
+    refusals.after_exception(None, {0: RuntimeError("connection reset"), 1: OSError("disk")})
+    for error in (ConfigError("no such file"), Wrapped()):
+        with pytest.raises(ConfigError, match="no such file"):
+            refusals.after_exception(None, {0: RuntimeError("connection reset"), 1: error})
+    with pytest.raises(ConfigError, match=r"^no such file$"):
+        _fit(Trainer(ControllerError(ConfigError("no such file"))))
+    for other in (ControllerError(OSError("disk")), WorkerGroupError("disk", {0: OSError("disk")})):
+        with pytest.raises(
+            FfrError, match=r"(?s)training failed: .*disk.* the same command resumes"
+        ):
+            _fit(Trainer(other))
+
+
+def test_a_bucket_needs_ray():
+    with pytest.raises(ValueError, match="'s3://bucket/runs' needs Ray: set num_workers to 1"):
+        LaunchConfig(name="x", storage_path="s3://bucket/runs", num_workers=0)
+
+
 def torn(config, session):
     def save(folder):
         (folder / "n").write_text("7")
