@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Precision = Literal["auto", "float32", "bfloat16"]
-PAD_TO = 8
+PAD_TO = 4
 """Row lengths are rounded up to a multiple of this."""
 
 
