@@ -7,7 +7,6 @@ root, after symbolic links are resolved. `http(s)` URIs are kept as references a
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from urllib.parse import ParseResult, unquote, urlparse
 
 from ffr_core.config import Config
 from ffr_core.errors import ForbiddenError, InputError, LimitError, NotFoundError
-from ffr_core.storage import s3_errors
+from ffr_core.storage import s3_errors, s3_place
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -74,8 +73,8 @@ class ImageReader:
 
         image = self._decode(self._read(uri), uri)
         try:
-            return PIL.ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, ValueError, SyntaxError, struct.error) as error:
+            return _as_shown(PIL.ImageOps.exif_transpose(image))
+        except Exception as error:  # over damaged data a decoder raises whatever it stumbles on
             raise InputError(f"image {uri!r} cannot be decoded: {error}") from error
 
     def reencoded(self, uri: str) -> bytes:
@@ -90,11 +89,11 @@ class ImageReader:
         """A resolved path, or (bucket, key), below a root."""
         parsed = _parse(uri)
         if parsed.scheme == "s3":
-            key = parsed.path.lstrip("/")
+            bucket, key = s3_place(uri)
             if ".." not in key.split("/"):
                 for root in self.limits.roots:
                     if root.startswith("s3://") and uri.startswith(root.rstrip("/") + "/"):
-                        return parsed.netloc, key
+                        return bucket, key
         elif parsed.scheme in ("", "file"):
             path = _resolve(unquote(parsed.path) if parsed.scheme else uri, uri)
             for root in self.limits.roots:
@@ -153,7 +152,7 @@ class ImageReader:
                 image = PIL.Image.open(io.BytesIO(data))
         except PIL.Image.DecompressionBombError as error:
             raise LimitError(f"image {uri!r:.200} is a decompression bomb: {error}") from error
-        except (OSError, ValueError, SyntaxError) as error:
+        except Exception as error:  # as in `open`; NotImplementedError for unknown forms too
             raise InputError(f"{uri!r:.200} is not an image that can be read: {error}") from error
         if image.width * image.height > self.limits.max_pixels:
             raise LimitError(
@@ -161,6 +160,19 @@ class ImageReader:
                 f" {self.limits.max_pixels} are allowed"
             )
         return image
+
+
+def _as_shown(image: PIL.Image.Image) -> PIL.Image.Image:
+    """RGB: transparent parts on white, 16 bits a pixel scaled to 8 (Pillow alone cuts them off)."""
+    import PIL.Image
+
+    if image.mode.startswith("I;16"):
+        return image.point(lambda value: value / 256).convert("L").convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    pixels = image.convert("RGBA")
+    white = PIL.Image.new("RGBA", pixels.size, "white")
+    return PIL.Image.alpha_composite(white, pixels).convert("RGB")
 
 
 def _parse(uri: str) -> ParseResult:

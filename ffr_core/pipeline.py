@@ -147,8 +147,11 @@ def dialogue_fingerprint(dialogue: Dialogue, recipe: str) -> str:
 
 
 def check_query(query: str) -> str:
-    """Return the query without surrounding white space; InputError when empty or too long."""
-    query = query.strip()
+    """Return the query without surrounding white space; InputError when empty or too long.
+
+    Lone surrogates, as a shell that writes no UTF-8 gives them, become `?`, as in records.
+    """
+    query = query.encode("utf-8", "replace").decode().strip()
     if not query:
         raise InputError("the query is empty; write what you are looking for")
     if len(query) > MAX_QUERY_CHARS:

@@ -1,7 +1,7 @@
 """Corpus records: one JSON object a dialogue <-> `Dialogue`.
 
 Two explicit forms are read. Ours: `turns[].images[]{image_id, uri, caption}`. The form of research
-conversions: `turns[].images[]{image_id, path, ref, caption}`, chosen per record by its keys.
+conversions: `turns[].images[]{image_id, path, ref, caption}`, chosen per image by what it holds.
 Written records are always ours.
 """
 
@@ -17,14 +17,14 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from ffr_core.errors import NotFoundError, RecordError
 from ffr_core.types import Dialogue, Image, Query, QueryKind, Selection, Turn
 
 _ISO = re.compile(
-    r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|[+-]\d{2}:?\d{2})?)?$"
+    r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|[+-]\d{2}(:?\d{2})?)?)?$"
 )
+_ABSOLUTE = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://|(file|data):", re.IGNORECASE)
 _UNAMBIGUOUS = (
     "%I:%M %p on %d %B, %Y",
     "%d %B %Y %H:%M",
@@ -48,7 +48,7 @@ def parse_timestamp(value: object) -> tuple[datetime | None, str | None]:
     text = str(value).strip()
     parsed = _parse_date(text)
     if parsed is None:
-        return None, text
+        return None, _clean(text)
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)), None
 
 
@@ -67,8 +67,11 @@ def _parse_date(text: str) -> datetime | None:
 
 
 def resolve_uri(uri: str | None, base: str | None) -> str | None:
-    """Make a relative image path absolute against the folder or prefix of its corpus file."""
-    if not uri or base is None or urlparse(uri).scheme or uri.startswith("/"):
+    """Make a relative image path absolute against the folder or prefix of its corpus file.
+
+    A colon alone makes no URI: `photo-10:30.png` is a name.
+    """
+    if not uri or base is None or _ABSOLUTE.match(uri):
         return uri or None
     return f"{base.rstrip('/')}/{uri}"
 
@@ -187,7 +190,9 @@ def _dialogue_id(record: Mapping[str, Any]) -> str:
     """Refuse what no address can hold, so that all that is stored can be opened."""
     name = record.get("dialogue_id")
     if not isinstance(name, str):
-        raise RecordError("no_dialogue_id", "a record has no dialogue_id; it must be a string")
+        raise RecordError(
+            "no_dialogue_id", f"a record's dialogue_id must be text, found {type(name).__name__}"
+        )
     if not name.strip():
         raise RecordError("no_dialogue_id", "a record has a blank dialogue_id; give it a name")
     if name in (".", "..") or any(unicodedata.category(char) == "Cc" for char in name):
@@ -236,13 +241,15 @@ def _turn(record: Mapping[str, Any], base: str | None) -> Turn:
 
 
 def _image(record: Mapping[str, Any], base: str | None) -> Image:
-    uri = _optional_text(record, "uri" if "uri" in record else "path")
+    # By value, not by key: Parquet gives every record all keys.
+    uri = _optional_text(record, "uri") or _optional_text(record, "path")
     if uri is None and "ref" in record:
         uri = _optional_text(record, "ref")
         base = None
+    place = resolve_uri(uri, base)
     return Image(
         image_id=int(record["image_id"]),
-        uri=resolve_uri(uri, base),
+        uri=None if place is None else _clean(place),  # the base may be no UTF-8
         caption=_optional_text(record, "caption"),
         text=_optional_text(record, "text"),
         ocr=record.get("ocr") is True and isinstance(record.get("text"), str),

@@ -10,7 +10,7 @@ import os
 import unicodedata
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ffr_core.protocols import Storage
 
 _TEMPORARY = ".writing-"
 _MAX_KEY_BYTES = 900
+_TRIES = 5
 _ABSENT = {"404", "NoSuchKey", "NotFound"}
 _REFUSED = {"403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 
@@ -37,12 +38,19 @@ def open_storage(uri: str, endpoint_url: str | None = None) -> Storage:
     """
     parsed = urlparse(uri)
     if parsed.scheme == "s3":
-        return S3Storage(parsed.netloc, parsed.path.strip("/"), endpoint_url=endpoint_url)
+        bucket, prefix = s3_place(uri)
+        return S3Storage(bucket, prefix.strip("/"), endpoint_url=endpoint_url)
     if parsed.scheme == "file":
         return LocalStorage(unquote(parsed.path))
     if "://" in uri:
         raise ConfigError(f"storage {uri!r} has an unknown scheme; use s3://, file:// or a folder")
     return LocalStorage(uri)
+
+
+def s3_place(uri: str) -> tuple[str, str]:
+    """Bucket and key of an `s3://bucket/key` URI; a key may hold `#`, `?` and `%` as they are."""
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    return bucket, key.lstrip("/")
 
 
 class LocalStorage:
@@ -62,12 +70,16 @@ class LocalStorage:
     def write(self, key: str, data: bytes) -> None:
         """Create or replace: written beside, flushed to disk, then renamed."""
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write_beside(path, data)
-        except FileNotFoundError:  # `sweep` of another process took the file
-            _write_beside(path, data)
-        _flush_folder(path.parent)
+        for left in reversed(range(_TRIES)):
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _write_beside(path, data)
+                break
+            except FileNotFoundError:  # `sweep` of another process took the file or its folder
+                if not left:
+                    raise
+        with suppress(FileNotFoundError):  # deleted and swept since
+            _flush_folder(path.parent)
 
     def exists(self, key: str) -> bool:
         """Whether the key is there."""
@@ -97,9 +109,17 @@ class LocalStorage:
         yield from sorted(key for key in keys if key.startswith(prefix))
 
     def sweep(self, folder: str) -> None:
-        """Remove what writes that were killed left in a folder; one in progress starts again."""
-        for left in self._path(folder).glob(f"{_TEMPORARY}*"):
+        """Remove what writes that were killed left in a folder; one in progress starts again.
+
+        The folder goes too when it is empty, and so do those above it below the root.
+        """
+        path = self._path(folder)
+        for left in path.glob(f"{_TEMPORARY}*"):
             left.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty, or gone
+            while path != self.root:
+                path.rmdir()
+                path = path.parent
 
     def _path(self, key: str) -> Path:
         check_key(key)

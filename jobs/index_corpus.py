@@ -131,7 +131,8 @@ def run(config: IndexJobConfig, dry_run: bool = False) -> dict[str, Any]:
     started = time.monotonic()
     with ray_session():
         recipe = with_models(config, describe_models, profile)
-        owners = _start_owners(config, profile, recipe.encoder_fingerprint, recipe.dim)
+        opened = without_new_file(profile) if dry_run else profile
+        owners = _start_owners(config, opened, recipe.encoder_fingerprint, recipe.dim)
         rows = pipeline(config, profile, recipe.text, owners, sources, dry_run)
         sample: list[Any] = []
         logs = LogConfig.model_validate(profile["logs"])
@@ -185,6 +186,16 @@ def _estimate(
         "turns_per_second": round(speed, 1),
         "workers": workers,
     }
+
+
+def without_new_file(profile: dict[str, Any]) -> dict[str, Any]:
+    """The profile with an empty index in memory where opening its own would make a Lite file."""
+    from ffr_core.profile import Profile
+
+    index = Profile.model_validate(profile).index
+    if not index.is_lite or Path(index.uri).exists():
+        return profile
+    return {**profile, "index": {**profile["index"], "kind": "exact"}}
 
 
 def _start_owners(

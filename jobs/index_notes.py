@@ -36,11 +36,7 @@ class RunNotes:
     """The notes of one owner of one run."""
 
     def __init__(self, storage: Storage, tenant: str, run: str, owner: int = 0) -> None:
-        """Remove what runs of this tenant left that did not come to their end.
-
-        Of a job that indexes the tenant at the same time this takes the notes too. Should an owner
-        of it be lost then, it may end with an error of Ray, and an older record of an id that
-        stands twice in its input may win.
+        """Name the place; nothing is written or removed yet.
 
         Args:
             storage: Where notes lie.
@@ -49,11 +45,10 @@ class RunNotes:
             owner: Its number among those of the run.
         """
         self._storage = storage
-        folder = f"{NOTES}{tenant_key(tenant)}/"
-        self._prefix = f"{folder}{run}.{owner}."
-        self._remove(key for key in storage.list(folder) if not key.startswith(f"{folder}{run}."))
-        if isinstance(storage, LocalStorage):
-            storage.sweep(folder.rstrip("/"))
+        self._folder = f"{NOTES}{tenant_key(tenant)}/"
+        self._run = f"{self._folder}{run}."
+        self._prefix = f"{self._run}{owner}."
+        self._has_written = False
 
     def read(self) -> Iterator[Note]:
         """All notes, in no order."""
@@ -62,15 +57,29 @@ class RunNotes:
                 yield Note(dialogue, (source, position), decision)
 
     def add(self, notes: Sequence[Note]) -> None:
-        """Keep notes; they are durable when this returns."""
+        """Keep notes; they are durable when this returns.
+
+        The first ones push out those of runs of this tenant that did not come to their end. Of a
+        job that indexes the tenant at the same time this takes the notes too. Should an owner of it
+        be lost then, it may end with an error of Ray, and an older record of an id that stands
+        twice in its input may win.
+        """
         if notes:
+            if not self._has_written:
+                others = self._storage.list(self._folder)
+                self._remove(key for key in others if not key.startswith(self._run))
+                self._has_written = True
             key = f"{self._prefix}{uuid.uuid4().hex}.json"
             self._storage.write(key, json.dumps(notes).encode())
 
     def clear(self) -> None:
-        """Remove all notes, at the end of the run."""
-        self._remove(self._storage.list(self._prefix))
+        """Remove all notes, at the end of the run; without any, nothing changes."""
+        keys = list(self._storage.list(self._prefix))
+        if keys:
+            self._remove(keys)
 
     def _remove(self, keys: Iterable[str]) -> None:
         for key in list(keys):
             self._storage.delete(key)
+        if isinstance(self._storage, LocalStorage):
+            self._storage.sweep(self._folder.rstrip("/"))

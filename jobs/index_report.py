@@ -36,10 +36,12 @@ def collect(
             counts["read"] += 1
             counts["consumed"] += int(row["consumed"])
             counts[row["status"] or "to_index"] += 1
-            for name in ("fragments", "passages", "turns", "tokens"):
-                counts[name] += int(row[name])
-            if row["status"] == "dead":
+            counts["tokens"] += int(row["tokens"])
+            if row["status"] == "dead":  # also at the last stage, then with fragments
                 reasons[row["reason"]] += 1
+            else:
+                for name in ("fragments", "passages", "turns"):
+                    counts[name] += int(row[name])
             for letter in _letters(row):
                 counts["bad_images"] += "image_id" in letter
                 letters.write(json.dumps(letter, ensure_ascii=False) + "\n")

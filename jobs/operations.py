@@ -16,7 +16,7 @@ from ffr_core.errors import ConfigError
 from ffr_core.parts import build_payloads
 from ffr_core.profile import Profile, load_profile, require_index
 from ffr_core.protocols import Storage
-from ffr_core.storage import open_storage
+from ffr_core.storage import LocalStorage, open_storage
 
 if TYPE_CHECKING:
     from ffr_core.operations.manifest import Manifest
@@ -58,7 +58,8 @@ def restore(
 
     Raises:
         NotFoundError: There is no complete backup.
-        ConfigError: Another format, or the index is not empty.
+        ConfigError: Another format, collections that the profile does not search, or an index
+            that is not empty.
         FfrError: The backup is damaged, or what arrived differs from it.
     """
     from ffr_core.operations import restore as restoring
@@ -67,11 +68,26 @@ def restore(
     profile = load_profile(profile_name, home)
     place = _place(source, s3_endpoint or profile.storage.s3_endpoint, create=False)
     manifest = Manifest.read(place)
+    _check_prefix(profile, manifest)
     tables = _open(profile, tuple(manifest.tables))
     try:
         return restoring.restore(tables, _storage(profile), place, manifest, say)
     finally:
         tables.close()
+
+
+def _check_prefix(profile: Profile, manifest: Manifest) -> None:
+    """Refuse a backup of which the profile would find nothing: collections keep their names."""
+    from ffr_core.index.collections import Collections
+
+    named = Collections(**(manifest.collections or {}))
+    own = profile.index.prefix
+    searched = {own} if own else {named.of(""), *named.encoders.values()}
+    if searched.isdisjoint(manifest.tables):
+        raise ConfigError(
+            f"the backup holds the collections {sorted(manifest.tables)}, the profile searches"
+            f" {sorted(searched)}; set `prefix` in its [index] table to one of the backup's"
+        )
 
 
 def expire(
@@ -217,6 +233,7 @@ def _open(profile: Profile, prefixes: Sequence[str]) -> Tables:
 
 def _place(uri: str, s3_endpoint: str | None, create: bool) -> Storage:
     """A folder or an S3 prefix; a new folder is readable by this user only."""
-    if create and "://" not in uri:
-        Path(uri).mkdir(mode=0o700, parents=True, exist_ok=True)
-    return open_storage(uri, endpoint_url=s3_endpoint)
+    place = open_storage(uri, endpoint_url=s3_endpoint)
+    if create and isinstance(place, LocalStorage):
+        place.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return place

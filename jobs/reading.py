@@ -8,15 +8,25 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlparse
+from urllib.parse import unquote
 
-from ffr_core.errors import InputError, NotFoundError
-from ffr_core.storage import s3_errors
+from ffr_core.errors import FfrError, ForbiddenError, InputError, NotFoundError
+from ffr_core.storage import s3_errors, s3_place
 
+logger = logging.getLogger(__name__)
+_TRIES = 4
+"""Times that one part of an S3 object is asked for."""
+_NO_TEXT = b"\xff"
+"""Stands for a row of Parquet whose text is not UTF-8: no text either."""
 _NESTED = ("turns", "fragments", "queries")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
 
@@ -93,28 +103,65 @@ def _lines(stream: Any, max_bytes: int) -> Iterator[tuple[int, bytes, bool]]:
         rest = line
         while too_large and rest and not rest.endswith(b"\n"):
             rest = stream.readline(1 << 20)
-        if line.strip():
+        if too_large or line.strip():
             yield position, line.rstrip(b"\r\n"), too_large
 
 
 def _read_parquet(source: Source, max_bytes: int, s3_endpoint: str | None) -> Iterator[RawRecord]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _open(source.uri, s3_endpoint) as stored:
-        file = pq.ParquetFile(stored if stored.seekable() else io.BytesIO(stored.read()))
-        share = source.size // max(1, file.metadata.num_rows)
+    with _open(source.uri, s3_endpoint) as stored, _seekable(stored) as data:
         position = 0
-        for batch in file.iter_batches(batch_size=64):
-            for row in batch.to_pylist():
-                position += 1
-                nested = {name: _nested(value) for name, value in row.items() if name in _NESTED}
-                raw = json.dumps({**row, **nested}, ensure_ascii=False, default=str).encode()
-                yield RawRecord(
-                    position=position,
-                    raw=raw[: max_bytes + 1],
-                    too_large=len(raw) > max_bytes,
-                    consumed=share,
-                )
+        try:
+            file = pq.ParquetFile(data)
+            share = source.size // max(1, file.metadata.num_rows)
+            for batch in file.iter_batches(batch_size=64):
+                for raw in _json_rows(batch):
+                    position += 1
+                    yield RawRecord(
+                        position=position,
+                        raw=raw[: max_bytes + 1],
+                        too_large=len(raw) > max_bytes,
+                        consumed=share,
+                    )
+        except pa.ArrowException as error:
+            raise InputError(f"Parquet cannot be read after row {position}: {error}") from error
+
+
+@contextmanager
+def _seekable(stored: IO[bytes]) -> Iterator[IO[bytes]]:
+    """The stream itself, or a copy of it on disk: a file may be larger than the memory."""
+    if stored.seekable():
+        yield stored
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(stored, copy, 1 << 20)
+        yield copy
+
+
+def _json_rows(batch: Any) -> Iterator[bytes]:
+    """Each row as JSON; one whose text is not UTF-8 costs no other."""
+    try:
+        rows = batch.to_pylist()
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            yield _NO_TEXT
+            return
+        for number in range(batch.num_rows):
+            yield from _json_rows(batch.slice(number, 1))
+        return
+    yield from map(_json, rows)
+
+
+def _json(row: dict[str, Any]) -> bytes:
+    """A row with its JSON columns parsed; lone surrogates, which UTF-8 cannot hold, become `?`."""
+    nested = {name: _nested(value) for name, value in row.items() if name in _NESTED}
+    try:
+        text = json.dumps({**row, **nested}, ensure_ascii=False, default=str)
+    except RecursionError:  # parsed to the last level that fits: the text stays, as a bad record
+        text = json.dumps(row, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "replace")
 
 
 def _nested(value: Any) -> Any:
@@ -123,15 +170,16 @@ def _nested(value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 
 def _list_local(given: str) -> list[Source]:
-    path = Path(given.removeprefix("file://")).expanduser().resolve()
+    name = unquote(given.removeprefix("file://")) if given.startswith("file://") else given
+    path = Path(name).expanduser().resolve()
     if not path.exists():
         raise NotFoundError(f"there is no file or folder {given}; check the path")
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    files = [path] if path.is_file() else _files_below(path)
     if path.is_file() and not path.name.endswith(SUFFIXES):
         raise InputError(f"{given} is not a corpus file; it must end in {', '.join(SUFFIXES)}")
     return [
@@ -141,40 +189,52 @@ def _list_local(given: str) -> list[Source]:
     ]
 
 
+def _files_below(folder: Path) -> list[Path]:
+    def left_out(error: OSError) -> None:
+        logger.warning("the folder %s is left out: %s", error.filename, error.strerror)
+
+    found = (Path(place, n) for place, _, names in os.walk(folder, onerror=left_out) for n in names)
+    return [path for path in found if path.is_file()]
+
+
 def _list_s3(uri: str, endpoint: str | None) -> list[Source]:
     import boto3
 
-    parsed = urlparse(uri)
-    prefix = parsed.path.lstrip("/")
-    with s3_errors(parsed.netloc, prefix):
+    bucket, prefix = s3_place(uri)
+    with s3_errors(bucket, prefix):
         pages = boto3.client("s3", endpoint_url=endpoint).get_paginator("list_objects_v2")
-        return [
-            Source(uri=f"s3://{parsed.netloc}/{item['Key']}", size=item["Size"])
-            for page in pages.paginate(Bucket=parsed.netloc, Prefix=prefix)
+        found = {
+            item["Key"]: Source(uri=f"s3://{bucket}/{item['Key']}", size=item["Size"])
+            for page in pages.paginate(Bucket=bucket, Prefix=prefix)
             for item in page.get("Contents", ())
             if item["Key"].endswith(SUFFIXES)
-        ]
+        }
+    # A file's name is also the start of others: a.jsonl of a.jsonl.gz.
+    return [found[prefix]] if prefix in found else list(found.values())
 
 
 def _open(uri: str, endpoint: str | None) -> IO[bytes]:
     if not uri.startswith("s3://"):
         return open(uri, "rb")
-    import boto3
-
-    parsed = urlparse(uri)
-    key = parsed.path.lstrip("/")
-    with s3_errors(parsed.netloc, key):
-        client = boto3.client("s3", endpoint_url=endpoint)
-        answer = client.get_object(Bucket=parsed.netloc, Key=key)
-    return io.BufferedReader(_Counting(answer["Body"], parsed.netloc, key), 1 << 20)  # type: ignore[arg-type]
+    return io.BufferedReader(_S3Stream(uri, endpoint), 1 << 20)
 
 
-class _Counting(io.RawIOBase):
-    """Give a network stream `tell`, so that progress is known."""
+class _S3Stream(io.RawIOBase):
+    """An S3 object from its start to its end, with `tell`, so that progress is known.
 
-    def __init__(self, stream: Any, bucket: str, key: str) -> None:
-        self._stream, self._place = stream, (bucket, key)
+    A job that reads faster than it writes lets the connection wait, until the server closes it: the
+    rest is then asked for again, of the same content.
+    """
+
+    def __init__(self, uri: str, endpoint: str | None) -> None:
+        import boto3
+
+        self._bucket, self._key = s3_place(uri)
         self._at = 0
+        with s3_errors(self._bucket, self._key):
+            self._client = boto3.client("s3", endpoint_url=endpoint)
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key)
+        self._body, self._etag, self._size = answer["Body"], answer["ETag"], answer["ContentLength"]
 
     def readable(self) -> bool:
         """True."""
@@ -190,8 +250,30 @@ class _Counting(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer from the network."""
-        with s3_errors(*self._place):
-            data: bytes = self._stream.read(len(buffer))
+        for left in reversed(range(_TRIES)):
+            try:
+                data = self._read(len(buffer))
+                break
+            except (NotFoundError, ForbiddenError):
+                raise
+            except FfrError:
+                if not left:
+                    raise
+                self._body = None
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+    def _read(self, size: int) -> bytes:
+        if self._at >= self._size:
+            return b""
+        with s3_errors(self._bucket, self._key):
+            if self._body is None:
+                self._body = self._client.get_object(
+                    Bucket=self._bucket,
+                    Key=self._key,
+                    Range=f"bytes={self._at}-",
+                    IfMatch=self._etag,
+                )["Body"]
+            data: bytes = self._body.read(size)
+        return data

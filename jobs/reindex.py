@@ -84,14 +84,19 @@ def reindex(
 
     Raises:
         NotFoundError: There is no index; nothing is created.
-        ConfigError: Nothing to do, a tenant was not named, or dialogues cannot be indexed; nothing
-            is switched then.
+        ConfigError: Nothing to do, the profile names its collections itself, a tenant was not
+            named, or dialogues cannot be indexed; nothing is switched then.
     """
     folder = data_home(home)
     profile = load_profile(profile_name, folder)
     if profile.index.kind != "milvus":
         raise ConfigError(
             f"an index of kind {profile.index.kind!r} lies in memory; add to it again"
+        )
+    if profile.index.prefix is not None:
+        raise ConfigError(
+            f"the profile says `prefix = {profile.index.prefix!r}` in its [index] table, so it"
+            " would search those collections after the switch too; remove that line"
         )
     try:
         require_index(profile, folder)
@@ -191,6 +196,7 @@ def _index(
         "home": str(home),
         "tenant": tenant,
         "prefix": prefix,
+        "restore": True,  # a tombstone there of a dialogue that lives here is one of an earlier run
         "report": str(home / "runs" / "reindex"),
         **job,
     }

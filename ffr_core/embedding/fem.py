@@ -254,12 +254,12 @@ class FemEncoder(FemBase):
     def _encode(self, prompts: Sequence[RenderedPrompt]) -> NDArray[np.float32]:
         import torch
 
-        expanded = [self._encoder.expand(prompt) for prompt in prompts]
         vectors = np.zeros((len(prompts), self._dim), np.float32)
-        lengths = [len(prompt.input_ids) for prompt in expanded]
+        lengths = [self._encoder.num_tokens(prompt) for prompt in prompts]
         self._tokens_read += sum(lengths)
         with torch.inference_mode() if prompts else nullcontext():
             for batch in batches_by_length(lengths, self._batch_tokens):
-                rows = [expanded[i] for i in batch]
+                # Patches take many times the room of a prompt: those of one pass are in memory.
+                rows = [self._encoder.expand(prompts[i]) for i in batch]
                 vectors[batch] = last_token_vectors(self._model, rows, self._pad_id).cpu().numpy()
         return vectors

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_PROMPTS_AT_ONCE = 256
+"""Prompts whose opened pictures are in memory; as many as the engine keeps busy with."""
+
+
 class VllmFemEncoder(FemBase):
     """An `Encoder` over a Qwen2-VL folder and, usually, a trained adapter.
 
@@ -105,14 +109,18 @@ class VllmFemEncoder(FemBase):
     def _encode(self, prompts: Sequence[RenderedPrompt]) -> NDArray[np.float32]:
         if not prompts:
             return np.zeros((0, self._dim), np.float32)
+        vectors: list[Any] = []
         with self._lock:
-            found = self._llm.embed(
-                [self._prompt(prompt) for prompt in prompts],
-                lora_request=self._lora,
-                use_tqdm=False,
-            )
-            self._tokens_read += sum(len(output.prompt_token_ids) for output in found)
-        vectors_PD = np.asarray([output.outputs.embedding for output in found], np.float32)
+            for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
+                part = prompts[start : start + _PROMPTS_AT_ONCE]
+                found = self._llm.embed(
+                    [self._prompt(prompt) for prompt in part],
+                    lora_request=self._lora,
+                    use_tqdm=False,
+                )
+                self._tokens_read += sum(len(output.prompt_token_ids) for output in found)
+                vectors += [np.asarray(output.outputs.embedding, np.float32) for output in found]
+        vectors_PD = np.stack(vectors)
         norms_P1 = np.linalg.norm(vectors_PD, axis=1, keepdims=True)
         unit_PD: NDArray[np.float32] = vectors_PD / norms_P1
         return unit_PD

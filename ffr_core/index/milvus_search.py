@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _FRAGMENT_FIELDS = ["revision", "fragment_id", "turn_ids", "num_passages"]
 _KEYS_AT_ONCE = 1_000
+_VECTORS_AT_ONCE = 500
+"""Rows with their vectors that one call reads; a server sends 100 MB at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +249,7 @@ def read_fragments(view: View, dialogue_id: str, revision: int) -> list[StoredFr
 
     def rows(collection: str, *fields: str) -> list[Row]:
         names = ["revision", "turn_ids", "vector", *fields]
-        found = view.connection.scan(collection, expression, names)
+        found = view.connection.scan(collection, expression, names, _VECTORS_AT_ONCE)
         return [row for row in found if int(row["revision"]) == revision]
 
     passages = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ffr_core.config import Config
+
+Days = Annotated[int, Field(ge=0, le=500_000)]
+"""A span that the calendar holds."""
 
 
 class RetentionConfig(Config):
@@ -16,9 +19,9 @@ class RetentionConfig(Config):
     content was first indexed.
     """
 
-    days: int = Field(default=0, ge=0)
+    days: Days = 0
     """Days for all tenants that are not named below; 0 keeps dialogues forever."""
-    tenants: dict[str, int] = Field(default_factory=dict)
+    tenants: dict[str, Days] = Field(default_factory=dict)
     """Tenant -> days; 0 keeps its dialogues forever."""
 
     def days_of(self, tenant: str) -> int:

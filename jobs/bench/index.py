@@ -55,9 +55,10 @@ def run(fragments: int, rows: int, profile: str) -> dict[str, Any]:
 
 def _encoder(dialogues: list[Dialogue], number: int, profile: str) -> dict[str, float]:
     """Passages of the first gold fragments, embedded as the job embeds them, after a warm-up."""
-    encoder = build_encoder(load_profile(profile).encoder)
+    loaded = load_profile(profile)
+    encoder = build_encoder(loaded.encoder)
     whole = list(islice(_gold(dialogues), number))
-    passages = [p for dialogue, fragment in whole for p in make_passages(dialogue, fragment)]
+    passages = [p for d, part in whole for p in make_passages(d, part, loaded.window_tokens)]
     encoder.encode_passages(passages[:64])
     started = time.perf_counter()
     encoder.encode_passages(passages)
@@ -81,7 +82,7 @@ def _sink(dialogues: list[Dialogue], rows: int, profile: str) -> dict[str, float
         index = build_index(loaded, "bench", dim)
         payloads = build_payloads(loaded)
         written = spent = 0.0
-        items = _random_items(dialogues, dim)
+        items = _random_items(dialogues, dim, loaded.window_tokens)
         while written < rows:
             batch = list(islice(items, 16))
             started = time.perf_counter()
@@ -129,7 +130,9 @@ def _gold(dialogues: list[Dialogue]) -> Iterator[tuple[Dialogue, Fragment]]:
     return cycle(parts)
 
 
-def _random_items(dialogues: list[Dialogue], dim: int) -> Iterator[IndexedDialogue]:
+def _random_items(
+    dialogues: list[Dialogue], dim: int, window_tokens: int
+) -> Iterator[IndexedDialogue]:
     """Dialogues under new ids, with random unit vectors."""
     import numpy as np
 
@@ -152,7 +155,7 @@ def _random_items(dialogues: list[Dialogue], dim: int) -> Iterator[IndexedDialog
                     vector_D=unit(),
                     passages=tuple(
                         IndexedPassage(passage=passage, vector_D=unit())
-                        for passage in make_passages(renamed, fragment)
+                        for passage in make_passages(renamed, fragment, window_tokens)
                     ),
                 )
                 for fragment in fragments

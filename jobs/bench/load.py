@@ -85,6 +85,7 @@ class Load:
     metrics: str
     outcomes: Counter[str] = field(default_factory=Counter)
     milliseconds: list[float] = field(default_factory=list)
+    """Of each search that was answered."""
     states: dict[int, dict[str, int]] = field(default_factory=dict)
     """Process id -> tokens of its engine when last seen."""
     kills: list[float] = field(default_factory=list)
@@ -142,11 +143,11 @@ class Load:
             except httpx.HTTPError as error:
                 self.outcomes[f"failed: {type(error).__name__}"] += 1
                 continue
-            self.milliseconds.append((time.perf_counter() - started) * 1000)
-            self.outcomes["requests"] += 1
             if answer.status_code != 200:
                 self.outcomes[f"failed: status {answer.status_code}"] += 1
                 continue
+            self.milliseconds.append((time.perf_counter() - started) * 1000)
+            self.outcomes["answered"] += 1
             found = answer.json()
             self.outcomes["partial"] += found["partial"]
             names = {d.dialogue_id for d in self.corpora[tenant]}
@@ -212,17 +213,17 @@ class Load:
     def _summary(
         self, seconds: float, used: Counter[str], candidates: dict[str, int], adding: float
     ) -> dict[str, Any]:
-        requests = max(1, self.outcomes["requests"])
+        answered = self.outcomes["answered"]
         p50, p95, p99 = np.percentile(self.milliseconds or [0.0], [50, 95, 99])
         quarter = max(1, len(self.memory_mib) // 4)
         failed = {k: v for k, v in self.outcomes.items() if k.startswith("failed")}
         return {
             "seconds": seconds,
-            "requests": self.outcomes["requests"],
-            "requests_per_second": round(self.outcomes["requests"] / seconds, 2),
+            "requests": answered + sum(failed.values()),
+            "answers_per_second": round(answered / seconds, 2),
             "failed": failed,
             "wrong_tenant": self.outcomes["wrong_tenant"],
-            "partial_share": round(self.outcomes["partial"] / requests, 4),
+            "partial_share": round(self.outcomes["partial"] / max(1, answered), 4),
             "kills": len(self.kills),
             "candidates": candidates,
             "latency_ms": {"p50": round(p50, 1), "p95": round(p95, 1), "p99": round(p99, 1)},

@@ -95,11 +95,16 @@ def _run_size(size: int, dim: int, num_queries: int, seed: int) -> dict[str, Any
         seconds = time.perf_counter() - start
         fragments = sum(len(item.fragments) for item in items)
         passages = fragments * _PASSAGES_OF_FRAGMENT
-        say(f"{passages} passages written in {seconds:.1f} s")
+        rows = fragments + passages
+        say(f"{rows} rows written in {seconds:.1f} s")
         result = {
             "passages": passages,
             "fragments": fragments,
-            "write": {"seconds": round(seconds, 2), "rows_per_s": round(passages / seconds)},
+            "write": {
+                "rows": rows,
+                "seconds": round(seconds, 2),
+                "rows_per_s": round(rows / seconds),
+            },
             "milvus_lite": _latencies(lite, queries),
             "numpy": _latencies(exact, queries) | {"dot": _plain_dot(items, queries)},
             "same_top": {

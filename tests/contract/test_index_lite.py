@@ -131,6 +131,26 @@ def test_scans_are_exact_beyond_the_query_window(tmp_path):
     index.close()
 
 
+def test_vectors_of_a_long_dialogue_are_read_page_by_page(tmp_path, monkeypatch):
+    index, client_rows = open_lite(tmp_path / "i.db"), []
+    item = say("d", *[f"red bus {i}" for i in range(1_100)])
+    index.upsert("t", item, "p")
+    client = index._connection.client
+    query = client.query
+
+    def counted(collection, **options):
+        rows = query(collection, **options)
+        client_rows.append(len(rows) if "vector" in options["output_fields"] else 0)
+        return rows
+
+    monkeypatch.setattr(client, "query", counted)
+    stored = index.fragments("t", "d")
+    index.close()
+    assert [part.fragment for part in stored] == [part.fragment for part in item.fragments]
+    assert all(len(part.passages) == 1 for part in stored)
+    assert sum(client_rows) == 2 * 1_100 and max(client_rows) <= 500
+
+
 def test_a_large_lite_file_names_the_server_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(milvus, "LITE_FRAGMENTS", 2)
     index = open_lite(tmp_path / "i.db")

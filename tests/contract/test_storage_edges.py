@@ -3,6 +3,7 @@
 import os
 import pickle
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -127,3 +128,33 @@ def test_s3_failures_say_what_to_do(endpoint, monkeypatch):
         S3Storage("absent", endpoint_url=endpoint).read("x")
     with pytest.raises(FfrError, match="cannot be reached"):
         S3Storage("bucket", endpoint_url="http://127.0.0.1:9").read("x")
+
+
+def test_a_sweep_takes_empty_folders_and_no_others(tmp_path, monkeypatch):
+    storage = LocalStorage(tmp_path)
+    storage.write("a/b/c/x", b"1")
+    storage.write("a/y", b"1")
+    storage.sweep("a/b/c")
+    assert storage.delete("a/b/c/x")
+    storage.sweep("a/b/c")
+    assert os.listdir(tmp_path / "a") == ["y"]
+    assert storage.delete("a/y")
+    storage.sweep("a")
+    assert os.listdir(tmp_path) == []
+
+    make, swept = Path.mkdir, []
+
+    def crossed(path, *arguments, **options):
+        make(path, *arguments, **options)
+        if path == tmp_path / "n/m" and len(swept) < 3:
+            swept.append(path)
+            storage.sweep("n/m")
+
+    monkeypatch.setattr(Path, "mkdir", crossed)
+    storage.write("n/m/x", b"2")
+    assert (storage.read("n/m/x"), len(swept)) == (b"2", 3)
+
+
+def test_a_prefix_in_a_bucket_may_hold_any_character():
+    s3 = open_storage("s3://bucket/chats #1/a?b%20c/", endpoint_url="http://127.0.0.1:1")
+    assert isinstance(s3, S3Storage) and s3.prefix == "chats #1/a?b%20c"

@@ -16,6 +16,7 @@ def test_recall_writes_the_envelope_and_both_indexes_agree(tmp_path):
     assert result["machine"]["cores"] > 0
     size = result["results"]["sizes"][0]
     assert (size["passages"], size["fragments"]) == (100, 20)
+    assert size["write"]["rows"] == 120
     assert size["same_top"] == {"dense": 1.0, "bm25": 1.0, "fused": 1.0}
     for part in (size["milvus_lite"], size["numpy"]):
         for mode in ("dense", "bm25", "fused", "filtered"):

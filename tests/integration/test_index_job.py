@@ -188,6 +188,7 @@ def test_a_dry_run_writes_nothing(place):
     assert (summary["to_index"], summary["dead_lettered"]) == (1, {"bad_json": 1})
     assert summary["bad_images"] == 0
     assert summary["estimate"]["turns_per_second"] > 0
+    assert [path.name for path in place.home.iterdir()] == ["runs"]
     assert not place.rows()[0]
     assert not (place.home / "image_roots.json").exists()
     assert [folder.name for folder in (place.home / "runs").iterdir()] == ["dry-run"]

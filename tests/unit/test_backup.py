@@ -242,3 +242,22 @@ def test_which_collections_are_searched_comes_along(profile, saved, tmp_path):
     manifest.model_copy(update={"collections": values}).sealed().write(other)
     restore_profile(profile, tmp_path, str(tmp_path / "b"), None, print)
     assert switch_collections(storage, "g", "x").of("f") == "ffrs_new"
+
+
+def test_a_backup_at_a_file_uri_is_readable_by_this_user_only(profile, home, tmp_path):
+    back_up_profile(profile, home, (tmp_path / "my backup").as_uri(), None, lambda _: None)
+    assert (tmp_path / "my backup").stat().st_mode & 0o077 == 0
+
+
+def test_a_profile_that_would_find_nothing_of_a_backup_is_refused(profile, saved, tmp_path):
+    named = tmp_path / "named.toml"
+    named.write_text(PROFILE.replace("[index]\n", '[index]\nprefix = "team"\n'))
+    with pytest.raises(ConfigError, match=r"holds the collections \['ffrs'\].*\['team'\]"):
+        restore_profile(str(named), tmp_path / "home", str(saved[0]), None, print)
+    assert not (tmp_path / "home").exists()
+    values = {"tables": {"team": saved[1].tables["ffrs"].model_dump(mode="json")}}
+    place = copy_of(saved, tmp_path / "b", **values)
+    manifest = Manifest.parse(json.loads(place.read("manifest.json")), "manifest.json").sealed()
+    manifest.write(place)
+    with pytest.raises(ConfigError, match=r"\['team'\], the profile searches \['ffrs'\]"):
+        restore_profile(profile, tmp_path / "home", str(tmp_path / "b"), None, print)

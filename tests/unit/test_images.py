@@ -4,6 +4,7 @@ import zlib
 from pathlib import Path
 
 import boto3
+import numpy as np
 import PIL.Image
 import pytest
 
@@ -127,10 +128,12 @@ def test_pictures_in_s3(monkeypatch, picture):
         client = boto3.client("s3", endpoint_url=endpoint)
         client.create_bucket(Bucket="pictures")
         client.put_object(Bucket="pictures", Key="in/a.png", Body=picture.read_bytes())
+        client.put_object(Bucket="pictures", Key="in/#1 a?.png", Body=picture.read_bytes())
         client.put_object(Bucket="pictures", Key="out/a.png", Body=picture.read_bytes())
         limits = ImageLimits(roots=("s3://pictures/in",))
         images = ImageReader(limits=limits, s3_endpoint=endpoint)
         assert images.open("s3://pictures/in/a.png").size == (40, 20)
+        assert images.open("s3://pictures/in/#1 a?.png").size == (40, 20)
         with pytest.raises(ForbiddenError):
             images.open("s3://pictures/out/a.png")
         with pytest.raises(ForbiddenError):
@@ -176,3 +179,31 @@ def test_a_photo_taken_sideways_is_opened_upright(picture):
     served = PIL.Image.open(io.BytesIO(images.reencoded(str(path))))
     assert served.size == (20, 40)
     assert not served.getexif()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_are_white_as_viewers_show_them(picture, mode):
+    place = picture.parent / "drawing.png"
+    drawing = PIL.Image.new("RGBA", (4, 2), (0, 0, 0, 0))
+    drawing.putpixel((0, 0), (0, 0, 0, 255))
+    drawing.convert(mode).save(place)
+    shown = reader(picture.parent).open(str(place))
+    assert (shown.getpixel((0, 0)), shown.getpixel((3, 1))) == ((0, 0, 0), (255, 255, 255))
+
+
+def test_sixteen_bits_a_pixel_are_scaled(picture):
+    place = picture.parent / "scan.png"
+    grays = np.array([[0, 256, 32_768, 65_535]], dtype=np.uint16)
+    PIL.Image.fromarray(grays).save(place)
+    shown = np.asarray(reader(picture.parent).open(str(place)))
+    assert shown[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_a_form_that_the_decoder_does_not_know_is_an_input_error(picture):
+    place, buffer = picture.parent / "x.dds", io.BytesIO()
+    PIL.Image.new("RGB", (8, 8)).save(buffer, "DDS")
+    data = bytearray(buffer.getvalue())
+    data[80:84] = bytes(4)  # the flags of the pixel format
+    place.write_bytes(data)
+    with pytest.raises(InputError, match="not an image that can be read"):
+        reader(picture.parent).check_readable(str(place))

@@ -117,7 +117,7 @@ def test_notes_end_with_their_run(home):
     assert len(home.notes()) == 1
     owner.write([item])
     owner = home.owner("next")
-    assert home.notes() == []
+    assert len(home.notes()) == 1
     assert owner.decide([claim], False) == ["unchanged"]
     assert len(home.notes()) == 1
     owner.close()
@@ -146,6 +146,26 @@ def test_owners_of_a_run_and_tenants_keep_their_notes_apart(tmp_path):
     assert [len([*notes.read()]) for notes in (one, ten, other)] == [0, 1, 1]
     broken = (tmp_path / next(storage.list(ten._prefix))).with_name(".writing-x")
     broken.touch()
-    RunNotes(storage, "default", "next run")
+    RunNotes(storage, "default", "next run").add([note])
+    assert not broken.exists()
     assert [len([*notes.read()]) for notes in (one, ten, other)] == [0, 0, 1]
     assert not broken.exists()
+
+
+def test_an_owner_that_only_looks_leaves_the_notes_of_a_run_alone(home):
+    claim, _ = home.record("x", "red bus", 0)
+    home.owner("running").decide([claim], False)
+    dry = home.owner("dry")
+    assert dry.decide([claim], False, True) == ["new"]
+    dry.close()
+    home.owner("starting").close()
+    assert len(home.notes()) == 1
+
+
+def test_notes_leave_no_empty_folder(home):
+    claim, _ = home.record("x", "red bus", 0)
+    owner = home.owner("run")
+    owner.decide([claim], False)
+    assert (home.storage.root / NOTES).is_dir()
+    owner.close()
+    assert not (home.storage.root / NOTES).exists()

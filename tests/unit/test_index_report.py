@@ -62,3 +62,11 @@ def test_the_time_left_is_not_guessed_before_anything_was_read(capsys):
     assert "ETA" not in first
     assert second.endswith("ETA 30 s")
     assert last.endswith("ETA 0 s")
+
+
+def test_what_was_built_and_not_written_is_not_counted_as_written(tmp_path):
+    built = {**empty_row("a.jsonl", 1, 1), "fragments": 2, "passages": 9, "turns": 8, "tokens": 50}
+    rows = [{**built, "status": "indexed"}, dead(built, "duplicate_id", "a later record")]
+    summary = collect(iter(rows), [], tmp_path, 0.0, False, LogConfig())
+    assert [summary[name] for name in ("fragments", "passages", "turns")] == [2, 9, 8]
+    assert summary["tokens"] == 100

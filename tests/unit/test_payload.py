@@ -140,3 +140,13 @@ def test_a_dialogue_stays_unpacked_for_its_lifetime_or_until_it_is_forgotten(tmp
     now[0] = 10.0
     payloads.get("t", name)
     assert storage.reads == 3
+
+
+def test_a_deleted_dialogue_leaves_no_folder_with_its_key(storage):
+    payloads = PayloadStore(storage)
+    other = replace(PLAIN, dialogue_id="other")
+    names = [payloads.put(dialogue, "t") for dialogue in (PLAIN, other)]
+    payloads.delete("t", "a/b")
+    assert [path.name for path in storage.root.glob("payloads/*/*/*")] == [names[1].split("/")[0]]
+    payloads.delete("t", "other")
+    assert list(storage.root.iterdir()) == []

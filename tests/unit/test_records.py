@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ffr_core import records
 from ffr_core.errors import NotFoundError, RecordError
+from ffr_core.pipeline import check_query
 from ffr_core.types import Dialogue, Image, Query, QueryKind, Selection, Turn
 
 GOOD = {
@@ -168,6 +169,7 @@ def test_a_damaged_file_is_named_with_its_line(tmp_path, name, data, reason, whe
     [
         ("2025-03-02T18:04:00Z", datetime(2025, 3, 2, 18, 4, tzinfo=UTC)),
         ("2025-03-02 18:04", datetime(2025, 3, 2, 18, 4, tzinfo=UTC)),
+        ("2025-03-02 18:04:05.25+05", datetime(2025, 3, 2, 13, 4, 5, 250_000, tzinfo=UTC)),
         ("1:47 pm on 18 May, 2023", datetime(2023, 5, 18, 13, 47, tzinfo=UTC)),
     ],
 )
@@ -191,3 +193,52 @@ def test_lone_surrogates_become_question_marks():
     turns = [{"turn_id": 0, "speaker": "A", "text": "a\ud800b"}]
     record = {**GOOD, "turns": turns, "fragments": None, "queries": None}
     assert records.dialogue_from_record(record).turns[0].text == "a?b"
+
+
+def test_a_time_or_a_folder_with_lone_surrogates_can_be_hashed():
+    turn = {"turn_id": 0, "speaker": "a", "text": "x", "timestamp": "soon \ud800"}
+    turn["images"] = [{"image_id": 0, "uri": "a.png"}]
+    found = records.dialogue_from_record({"dialogue_id": "d", "turns": [turn]}, base="/b\udcff")
+    assert found.turns[0].timestamp_text == "soon ?"
+    assert found.images[0].uri == "/b?/a.png"
+    assert len(records.content_hash(found)) == 64
+
+
+def test_a_query_is_cleaned_as_records_are():
+    assert check_query(" bus \udcff ") == "bus ?"
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"uri": "a.png", "path": None, "ref": None}, "/data/a.png"),
+        ({"uri": None, "path": "b.png", "ref": "s3://x/c.png"}, "/data/b.png"),
+        ({"uri": None, "path": None, "ref": "s3://x/c.png"}, "s3://x/c.png"),
+        ({"uri": None, "path": None, "ref": None}, None),
+    ],
+)
+def test_a_place_may_stand_beside_empty_keys_of_the_other_form(keys, expected):
+    turn = {**GOOD["turns"][0], "images": [{"image_id": 0, **keys}]}
+    found = records.dialogue_from_record({"dialogue_id": "d", "turns": [turn]}, base="/data")
+    assert found.images[0].uri == expected
+
+
+def test_a_number_for_an_id_is_named():
+    with pytest.raises(RecordError, match="must be text, found int"):
+        records.dialogue_from_record({**GOOD, "dialogue_id": 7})
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("photo-10:30.png", "/data/photo-10:30.png"),
+        ("a #1?.png", "/data/a #1?.png"),
+        ("/x/a:b.png", "/x/a:b.png"),
+        ("file:/x/a.png", "file:/x/a.png"),
+        ("S3://b/a.png", "S3://b/a.png"),
+        ("http://[x", "http://[x"),
+        ("data:image/png;base64,AA", "data:image/png;base64,AA"),
+    ],
+)
+def test_only_names_are_joined_to_the_folder(uri, expected):
+    assert records.resolve_uri(uri, "/data") == expected

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ffr_core.errors import FfrError
+from ffr_core.errors import ConfigError, FfrError
+from ffr_core.operations.config import RetentionConfig
 from ffr_core.parts import open_system
 from ffr_core.types import Dialogue, Turn
 from jobs.operations import describe_expired, expire
@@ -123,3 +124,10 @@ def test_a_dialogue_that_grows_between_look_and_removal_stays(profile, tmp_path,
     assert "old" in left(profile, tmp_path)
     with open_system(profile, tmp_path) as system:
         assert len(system.get("old").turns) == 3
+
+
+@pytest.mark.parametrize("days", [-1, 10**6])
+def test_days_that_would_remove_everything_or_reach_before_the_calendar_are_refused(days):
+    for values in ({"days": days}, {"tenants": {"acme": days}}):
+        with pytest.raises(ConfigError):
+            RetentionConfig.parse(values, "[retention]")
