@@ -59,7 +59,7 @@ class RawRecord:
 
 
 def list_sources(inputs: tuple[str, ...], s3_endpoint: str | None = None) -> list[Source]:
-    """Find corpus files: files, folders (searched recursively) and `s3://bucket/prefix` URIs.
+    """Find corpus files: files and folders (searched recursively), here or as `s3://` URIs.
 
     Raises:
         NotFoundError: A path does not exist, or holds no corpus file.
@@ -209,8 +209,11 @@ def _list_s3(uri: str, endpoint: str | None) -> list[Source]:
             for item in page.get("Contents", ())
             if item["Key"].endswith(SUFFIXES)
         }
-    # A file's name is also the start of others: a.jsonl of a.jsonl.gz.
-    return [found[prefix]] if prefix in found else list(found.values())
+    if prefix in found:
+        return [found[prefix]]
+    # What is given names a folder, not the start of names: acme/ without acme-private/.
+    folder = f"{prefix.rstrip('/')}/" if prefix else ""
+    return [source for key, source in found.items() if key.startswith(folder)]
 
 
 def _open(uri: str, endpoint: str | None) -> IO[bytes]:

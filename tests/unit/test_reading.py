@@ -155,11 +155,12 @@ def test_names_of_objects_may_hold_any_character(bucket, tmp_path):
 
 def test_the_name_of_an_object_means_no_other(bucket):
     client, endpoint = bucket
-    for name in ("x/a.jsonl", "x/a.jsonl.gz", "x/a.jsonl-old/b.jsonl"):
+    for name in ("x/a.jsonl", "x/a.jsonl.gz", "x/a.jsonl-old/b.jsonl", "x-private/c.jsonl"):
         client.put_object(Bucket="corpus", Key=name, Body=b"")
     (found,) = list_sources(("s3://corpus/x/a.jsonl",), endpoint)
     assert found.uri == "s3://corpus/x/a.jsonl"
-    assert len(list_sources(("s3://corpus/x",), endpoint)) == 3
+    for folder in ("s3://corpus/x", "s3://corpus/x/"):
+        assert len(list_sources((folder,), endpoint)) == 3
 
 
 def test_a_connection_that_breaks_goes_on_where_it_was(bucket, monkeypatch):
