@@ -52,12 +52,11 @@ class Group:
         """Largest minus smallest total reward; 0 without rollouts."""
         return max(self.rewards) - min(self.rewards) if self.rollouts else 0.0
 
-    @property
-    def advantages(self) -> list[float]:
-        """Group-normalized rewards, [G]. Source: Eq 4."""
+    def advantages(self, scale: bool = True) -> list[float]:
+        """Rewards against those of the group, [G]; see `group_advantages`."""
         from ffr_core.losses.policy import group_advantages
 
-        return group_advantages(self.rewards)
+        return group_advantages(self.rewards, scale=scale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

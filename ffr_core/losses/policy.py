@@ -43,15 +43,23 @@ class PolicyLoss:
     """Sum of importance weights; equals `num_tokens` on policy."""
 
 
-def group_advantages(rewards_G: Sequence[float], eps: float = 1e-4) -> list[float]:
-    """A_i = (r_i - mean r) / (std r + eps) within one group.
+def group_advantages(
+    rewards_G: Sequence[float], eps: float = 1e-4, *, scale: bool = True
+) -> list[float]:
+    """A_i = (r_i - mean r) / (std r + eps) within one group; r_i - mean r without `scale`.
 
-    Source: Sec 5.1.2, Eq 4, as stated; eps and the population standard deviation: our reading.
+    The division weighs groups that nearly agree as much as open ones, so their sum is no gradient
+    of the mean reward. Source: Sec 5.1.2, Eq 4, as stated; eps and the population standard
+    deviation: our reading; without `scale`: Liu et al., "Understanding R1-Zero-Like Training"
+    (2025).
 
     Example:
-        Rewards 1 and 0 have mean 0.5 and deviation 0.5: advantages 1 and -1 (but for eps).
+        Rewards 1 and 0 have mean 0.5 and deviation 0.5: advantages 1 and -1 (but for eps); without
+        `scale` 0.5 and -0.5.
     """
     mean = sum(rewards_G) / len(rewards_G)
+    if not scale:
+        return [r - mean for r in rewards_G]
     std = (sum((r - mean) ** 2 for r in rewards_G) / len(rewards_G)) ** 0.5
     return [(r - mean) / (std + eps) for r in rewards_G]
 

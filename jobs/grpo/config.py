@@ -170,6 +170,9 @@ class PolicyConfig(Config):
     """Clip-higher 0.2 / 0.28. Source: authors' setting."""
     beta: float = Field(default=0.02, ge=0)
     """Weight of the KL to the reference; 0 saves its forward pass. Source: authors' setting."""
+    scale_rewards: bool = True
+    """Divide advantages by the deviation of their group, as the paper does; see
+    `group_advantages`."""
     minibatches: int = Field(default=1, ge=1)
     """Optimizer steps on the groups of one step; above 1 the later ones are off policy."""
     importance_cap: float | None = Field(default=2.0, gt=0)

@@ -66,9 +66,11 @@ class RowBatch:
         return len(self.target_T)
 
 
-def rows_of(group: Group, prompt: EncodedPrompt, share_prompt: bool) -> list[Row]:
+def rows_of(
+    group: Group, prompt: EncodedPrompt, share_prompt: bool, scale_rewards: bool = True
+) -> list[Row]:
     """Rows of a group; rollouts without a token (failed ones) carry no loss and are left out."""
-    pairs = zip(group.rollouts, group.advantages, strict=True)
+    pairs = zip(group.rollouts, group.advantages(scale_rewards), strict=True)
     kept = [(r.token_ids, a, r.logprobs) for r, a in pairs if r.token_ids]
     if not share_prompt:
         return [_row(prompt, [item]) for item in kept]

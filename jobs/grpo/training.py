@@ -237,7 +237,8 @@ class GrpoRun:
         for group in filled.batch:
             sample = self.samples[group.sample_id]
             messages = self.prompts.localize(sample.dialogue, sample.query.query)
-            rows = rows_of(group, self.encoder.encode(messages), self.config.policy.share_prompts)
+            prompt, policy = self.encoder.encode(messages), self.config.policy
+            rows = rows_of(group, prompt, policy.share_prompts, policy.scale_rewards)
             groups.append(rows)
         return self.updater.step(groups, self.step, done) if groups else {}
 

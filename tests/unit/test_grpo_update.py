@@ -300,5 +300,9 @@ def test_rollouts_without_tokens_carry_no_loss(encoder):
     prompt = make_rows(encoder)[0].prompt
     (row,) = rows_of(group, prompt, share_prompt=True)
     assert row.completions == ((1, 2), (3,))
-    assert row.advantages == (group.advantages[0], group.advantages[2])
+    advantages = group.advantages()
+    assert row.advantages == (advantages[0], advantages[2])
+    (row,) = rows_of(group, prompt, share_prompt=True, scale_rewards=False)
+    advantages = group.advantages(scale=False)
+    assert row.advantages == (advantages[0], advantages[2])
     assert len(rows_of(group, prompt, share_prompt=False)) == 2

@@ -50,7 +50,8 @@ class Prompts:
 
 def test_group_spread_and_advantages():
     assert group("a", [0.2, 1.0]).spread == pytest.approx(0.8)
-    assert group("a", [0.0, 1.0]).advantages == pytest.approx([-1, 1], abs=1e-3)
+    assert group("a", [0.0, 1.0]).advantages() == pytest.approx([-1, 1], abs=1e-3)
+    assert group("a", [0.0, 1.0, 0.5]).advantages(scale=False) == pytest.approx([-0.5, 0.5, 0.0])
     assert group("a", []).spread == 0
 
 
