@@ -86,7 +86,7 @@ def save_adapter(model: PeftModel, name: str, folder: Path | str) -> Path:
         InputError: The adapter holds a weight outside the language model.
         NotFoundError: The model has no adapter of that name.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(folder)
     if name not in model.peft_config:
@@ -101,7 +101,7 @@ def save_adapter(model: PeftModel, name: str, folder: Path | str) -> Path:
     fresh.mkdir()
     base: Any = model.get_base_model()
     metadata = {"format": "pt", _BASE: str(base.config.model_type)}
-    save_file(weights, fresh / _WEIGHTS, metadata=metadata)
+    (fresh / _WEIGHTS).write_bytes(_in_order(save(weights, metadata=metadata)))
     _write_config(model.peft_config[name].to_dict(), fresh / _CONFIG)
     replace_folder(fresh, folder)
     return folder
@@ -174,6 +174,18 @@ def replace_folder(fresh: Path, folder: Path) -> None:
         os.replace(folder, old)
     os.replace(fresh, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file whose metadata, which the library writes in any order, are sorted.
+
+    Equal weights then make equal files, which `adapter_hash` and fingerprints rely on.
+    """
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return data[:8] + text.ljust(size) + data[8 + size :]
 
 
 def _write_config(config: dict[str, Any], path: Path) -> None:

@@ -100,7 +100,8 @@ def test_saving_again_replaces_and_leaves_nothing_behind(folder, tmp_path):
     model = trained(folder)
     path = save_adapter(model, "f2rvlm", tmp_path / "adapter")
     first = adapter_hash(path)
-    assert adapter_hash(save_adapter(model, "f2rvlm", tmp_path / "copy")) == first
+    for _ in range(5):  # safetensors orders its metadata anew each time
+        assert adapter_hash(save_adapter(model, "f2rvlm", tmp_path / "copy")) == first
     import torch
 
     with torch.no_grad():
