@@ -12,15 +12,8 @@ def test_what_was_in_memory_before_does_not_count():
 
 
 def test_the_drawing_of_a_corpus_does_not_count(monkeypatch):
-    """A size that is small is not told the memory of what came before it."""
-    draw, peaks = dataset._draw, []
-
-    def greedy(folder, size):
-        data = b"x" * 200_000_000
-        draw(folder, size)
-        del data
-        peaks.append(dataset.peak_mb())
-
-    monkeypatch.setattr(dataset, "_draw", greedy)
-    result = dataset.run([20])
-    assert result["20"]["peak_mb"] < peaks[0] - 100
+    draw, forget, steps = dataset._draw, dataset.forget_peak, []
+    monkeypatch.setattr(dataset, "_draw", lambda *given: (steps.append("draw"), draw(*given)))
+    monkeypatch.setattr(dataset, "forget_peak", lambda: (steps.append("forget"), forget()))
+    assert dataset.run([20])["20"]["peak_mb"] > 0
+    assert steps == ["draw", "forget"]
