@@ -27,6 +27,7 @@ from serve.tracing import tracing_config
 if TYPE_CHECKING:
     from ray.serve import Application
 
+logger = logging.getLogger(__name__)
 APP = "ffrs"
 KEYS_ENV = "FFRS_KEYS"
 LOOKS = 50
@@ -175,13 +176,23 @@ def drain(timeout: float) -> None:
     from ray import serve as ray_serve
     from ray.serve.exceptions import DeploymentUnavailableError
 
-    with contextlib.suppress(Exception):
+    answers: list[Any] = []
+    try:
         handle = ray_serve.get_app_handle(APP)
         for _ in range(LOOKS):
             with contextlib.suppress(DeploymentUnavailableError):
-                handle.broadcast("drain").results(timeout_s=timeout + 5, return_exceptions=True)
-                return
+                answers = handle.broadcast("drain").results(
+                    timeout_s=timeout + 5, return_exceptions=True
+                )
+                break
             time.sleep(0.1)  # a new handle does not know the processes yet
+        else:
+            answers = [TimeoutError()]
+    except Exception as error:  # the service stops all the same
+        answers = [error]
+    for error in answers:
+        if isinstance(error, Exception):
+            logger.warning("an ingress stops without a drain: %s", type(error).__name__)
 
 
 def _reason(error: RuntimeError) -> str:

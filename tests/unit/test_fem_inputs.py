@@ -4,6 +4,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from patch_parts import count_patches
 
 from ffr_core.embedding.fem import FemInputs, FemTemplate
 from ffr_core.engine.inputs import PromptEncoder
@@ -69,9 +70,6 @@ def test_pictures_without_text_fit_too(encoder):
 
 def test_only_the_patches_of_one_pass_are_in_memory(monkeypatch, tmp_path):
     """A picture of the paper's size is 14 MB of patches; a corpus of them fits nowhere."""
-    import gc
-    import weakref
-
     from jobs.fem.backbones import VisionBackbone
     from jobs.fem.config import FemConfig
 
@@ -90,17 +88,7 @@ def test_only_the_patches_of_one_pass_are_in_memory(monkeypatch, tmp_path):
         launch={"name": "a"},
     )
     backbone = VisionBackbone(config, "cpu")
-    alive, most = weakref.WeakSet(), []
-    expand = PromptEncoder.expand
-
-    def counted(encoder, prompt, answer=None):
-        made = expand(encoder, prompt, answer)
-        alive.add(made.pixel_values)
-        gc.collect()
-        most.append(len(alive))
-        return made
-
-    monkeypatch.setattr(PromptEncoder, "expand", counted)
+    most = count_patches(monkeypatch)
     lengths = backbone.lengths(rows)
     assert not most
     vectors = backbone.plain(rows)

@@ -1,19 +1,17 @@
 """However many passages come at once, the pictures of a few are in memory."""
 
-import gc
 import threading
-import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
 import pytest
+from patch_parts import count_patches
 
 from ffr_core.embedding import fem_vllm
 from ffr_core.embedding.fem import FemEncoder
 from ffr_core.embedding.fem_vllm import VllmFemEncoder
-from ffr_core.engine.inputs import PromptEncoder
 from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.types import Image, Passage
 
@@ -30,17 +28,7 @@ def test_only_the_patches_of_one_pass_are_in_memory(monkeypatch, tmp_path):
     options = {"dtype": "float32", "batch_tokens": 1}
     encoder = FemEncoder(TINY, reader.open, **options)
     alone = np.concatenate([encoder.encode_passages([row]) for row in rows])
-    read, alive, most = encoder.tokens_read, weakref.WeakSet(), []
-    expand = PromptEncoder.expand
-
-    def counted(inputs, prompt, answer=None):
-        made = expand(inputs, prompt, answer)
-        alive.add(made.pixel_values)
-        gc.collect()
-        most.append(len(alive))
-        return made
-
-    monkeypatch.setattr(PromptEncoder, "expand", counted)
+    read, most = encoder.tokens_read, count_patches(monkeypatch)
     together = encoder.encode_passages(rows)
     assert max(most) <= 2
     assert together == pytest.approx(alone, abs=1e-6)

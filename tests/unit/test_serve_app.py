@@ -104,7 +104,7 @@ def test_a_port_that_does_not_exist_is_a_wrong_option(port):
     assert "Invalid value for '--port'" in done.stderr
 
 
-def test_a_stop_lets_every_ingress_finish(monkeypatch):
+def test_a_stop_lets_every_ingress_finish(monkeypatch, caplog):
     from ray import serve
     from ray.serve.exceptions import DeploymentUnavailableError
 
@@ -120,9 +120,11 @@ def test_a_stop_lets_every_ingress_finish(monkeypatch):
 
         def results(self, timeout_s, return_exceptions):
             waited.append(timeout_s)
+            return [None, TimeoutError()]
 
     waited = []
     monkeypatch.setattr(serve, "get_app_handle", lambda name: handle)
     handle = Handle()
     drain(3.0)
     assert (handle.asked, waited) == (2, [8.0])
+    assert caplog.messages == ["an ingress stops without a drain: TimeoutError"]
