@@ -26,6 +26,8 @@ _ROWS_AT_ONCE = 500
 _BYTES_AT_ONCE = 16 * 2**20
 _TRIES = 5
 _OLDEST_SERVER = (2, 5, 0)
+_NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1}
+"""For Lite: pymilvus pings every 10 s, which a Lite child answers by closing an idle connection."""
 T = TypeVar("T")
 
 
@@ -63,7 +65,12 @@ class Connection:
         if self.is_lite:
             start_child(Path(self.uri), self.timeout)
         with self._context("connecting"):
-            client = MilvusClient(uri=self.uri, token=token or "", timeout=self.timeout)
+            client = MilvusClient(
+                uri=self.uri,
+                token=token or "",
+                timeout=self.timeout,
+                grpc_options=_NO_PINGS if self.is_lite else {},
+            )
             if not self.is_lite:
                 check_server_version(client.get_server_version(timeout=self.timeout))
         return client
