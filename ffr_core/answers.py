@@ -85,7 +85,7 @@ def describe_answer(answer: DialogueAnswer, dialogue: Dialogue) -> str:
 
 
 def describe_record(record: dict[str, Any]) -> str:
-    """The text form of one dialogue of a response."""
+    """The text form of one dialogue of a response; each picture with the place to open it at."""
     title = record["title"] or record["dialogue_id"]
     lines = [f"{title}  [{record['dialogue_id']}]  score {record['score']:.2f}"]
     before: int | None = None
@@ -97,11 +97,13 @@ def describe_record(record: dict[str, Any]) -> str:
         mark = ">" if turn["matched"] or matched_image else " "
         when = f" ({local_time(turn['timestamp'])})" if turn["timestamp"] else ""
         sure = f"  {turn['confidence']:.0%}" if turn["confidence"] is not None else ""
-        lines.append(f" {mark} {turn['speaker']}{when}: {turn['text']}{sure}")
+        text = turn["text"].replace("\n", "\n     ")
+        lines.append(f" {mark} {turn['speaker']}{when}: {text}{sure}")
         for image in turn["images"]:
             sure = f"  {image['confidence']:.0%}" if image["confidence"] is not None else ""
-            name = image["caption"] or "no caption"
-            lines.append(f"     [image {image['image_id']}: {name}]{sure}")
+            name = f": {image['caption']}" if image["caption"] else ""
+            place = image["url"] or "(no file)"
+            lines.append(f"     [image {image['image_id']}{name}] {place}{sure}")
     return "\n".join(lines)
 
 

@@ -32,7 +32,7 @@ from ffr_core.types import (
 from ffr_core.windows import WINDOW_OVERLAP
 
 if TYPE_CHECKING:
-    from ffr_core.pipeline import Builder
+    from ffr_core.building import Builder
 
 CONTEXT = WINDOW_OVERLAP
 """Old turns that are read again by a model that reads each turn; the overlap of windows."""

@@ -19,9 +19,10 @@ from ffr_core.profile import (
 from ffr_core.recent import KEPT_SECONDS
 
 if TYPE_CHECKING:
+    from ffr_core.building import Builder
     from ffr_core.index.payload import PayloadStore
     from ffr_core.localization.f2rvlm import F2rvlmReader
-    from ffr_core.pipeline import Builder, System
+    from ffr_core.pipeline import System
     from ffr_core.protocols import Encoder, Engine, FragmentIndex, Localizer, Segmenter
 
 
@@ -154,9 +155,9 @@ def build_builder(profile: Profile, encoder: Encoder, engine: Engine | None = No
 
     `engine` answers for a segmenter that needs one; that of `part_engine` when left out.
     """
+    from ffr_core.building import Builder
     from ffr_core.embedding.memo import MemoEncoder
     from ffr_core.ocr import OcrReader
-    from ffr_core.pipeline import Builder
 
     encoder = MemoEncoder(encoder)
     return Builder(

@@ -10,6 +10,7 @@ Source: Tables 6 and 7 (ablations); several seeds and the split by hash are our 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -158,10 +159,13 @@ def _run_row(
     result = train(grpo)
     if not (result.value or {}).get("finished"):
         raise FfrError(f"run {name} stopped before its end; the same command goes on with it")
+    if result.best is None:
+        raise FfrError(
+            f"run {name} has no best checkpoint; give data.validation files, and delete the folder"
+            f" {result.folder}"
+        )
     if not config.held_out:
         return dict(result.best_metrics)
-    if result.best is None:
-        raise FfrError(f"run {name} has no best checkpoint here; keep storage_path on a folder")
     return score_adapter(grpo, str(result.best / "adapter"), config.held_out)
 
 
@@ -230,13 +234,12 @@ def score_adapter(
     files = tuple(held_out) or config.data.validation
     samples = load_samples(files, limit=None if held_out else config.data.max_validation)
     device = "cuda" if config.launch.use_gpu and config.engine.kind == "transformers" else "cpu"
-    sampler = LocalSampler(open_engine(config.model, config.engine, files, device))
-    if adapter is not None:
-        sampler.load(Path(adapter), "scored")
-    prompts = Prompts.load(config.model.prompts)
-    scores = evaluate(sampler, samples, prompts, config.rollout.max_new_tokens)
-    sampler.close()
-    return scores
+    engine = open_engine(config.model, config.engine, files, device)
+    with contextlib.closing(LocalSampler(engine)) as sampler:
+        if adapter is not None:
+            sampler.load(Path(adapter), "scored")
+        prompts = Prompts.load(config.model.prompts)
+        return evaluate(sampler, samples, prompts, config.rollout.max_new_tokens)
 
 
 def merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,10 +32,11 @@ from ffr_core.localization.calibration import (
     reliability,
 )
 from ffr_core.parts import build_system
-from ffr_core.pipeline import System, localize_all, write_dialogues
+from ffr_core.pipeline import System, localize_all
 from ffr_core.profile import Profile, load_profile
 from ffr_core.types import Candidate, Dialogue, Filters, Localization, Query, Selection
-from jobs.evaluate import BATCH, TENANT, EvalSet, folder_of, load_set
+from jobs.eval_index import TENANT, fill, placed
+from jobs.eval_sets import EvalSet, folder_of, load_set
 
 KINDS = ("relevance", "utterance", "image")
 FEWEST = 100
@@ -129,9 +130,7 @@ def collect(profile_name: str, data: EvalSet, folder: Path) -> tuple[list[Exampl
         tempfile.TemporaryDirectory(prefix="ffrs-calibrate-") as home,
         _system(load_profile(profile_name).with_image_root(folder), home) as system,
     ):
-        for start in range(0, len(data.dialogues), BATCH):
-            items = system.builder.build(data.dialogues[start : start + BATCH])
-            write_dialogues(system.index, system.payloads, TENANT, items)
+        fill(system, data.dialogues)
         examples: list[Example] = []
         left_out = 0
         for dialogue, query in data.asked:
@@ -143,12 +142,8 @@ def collect(profile_name: str, data: EvalSet, folder: Path) -> tuple[list[Exampl
 
 def _system(profile: Profile, home: str) -> System:
     """The profile with a fresh index and a localizer without calibration."""
-    index = profile.index.model_copy(update={"uri": f"{home}/calibrate.db", "prefix": "ffrs"})
-    storage = profile.storage.model_copy(update={"uri": f"{home}/store"})
     localizer = profile.localizer.model_copy(update={"calibration": None})
-    return build_system(
-        profile.model_copy(update={"index": index, "storage": storage, "localizer": localizer})
-    )
+    return build_system(placed(profile.model_copy(update={"localizer": localizer}), home))
 
 
 def _read(system: System, dialogue: Dialogue, query: Query) -> tuple[list[Example], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -38,14 +39,24 @@ def import_command(
     ],
     path: Annotated[Path, typer.Argument(help="Export file, folder or .zip, as you have it.")],
     out: Annotated[Path, typer.Option(help="Folder for dialogues.jsonl and images.")],
-    timezone: Annotated[str, typer.Option(help="Zone of times without one.")] = "UTC",
+    timezone: Annotated[
+        str | None, typer.Option(help="Zone of times without one.", show_default="UTC")
+    ] = None,
     date_order: Annotated[str, typer.Option(help="auto, dmy, mdy or ymd.")] = "auto",
 ) -> None:
     """Turn a chat export into dialogues that `ffrs index` reads."""
     from ffr_core.importers import import_export
 
-    report = import_export(format_name, path, out, timezone=timezone, date_order=date_order)
+    report = import_export(
+        format_name, path, out, timezone=timezone or "UTC", date_order=date_order
+    )
     print(report.as_text())
+    if timezone is None and format_name in ("whatsapp", "wechat"):
+        print(
+            "  note: times without a zone were read as those of UTC; where the phone was elsewhere,"
+            " import again with --timezone, such as --timezone Europe/Berlin"
+        )
+    print(f"written to {out}; `ffrs index {shlex.quote(str(out))}` makes it searchable")
 
 
 @app.command("index")
@@ -220,7 +231,8 @@ def eval_command(
     max_queries: Annotated[int | None, typer.Option(help="Evenly spaced subset.", min=1)] = None,
 ) -> None:
     """Measure a profile on a file with gold fragments and queries."""
-    from jobs.evaluate import describe, evaluate_file
+    from jobs.eval_text import describe
+    from jobs.evaluate import evaluate_file
 
     if json_path:
         check_writable(json_path)

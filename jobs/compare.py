@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from ffr_core.errors import FfrError
+from jobs.checkout import commit
 from jobs.report.cell import Cell, run_cell
 from jobs.report.config import ReportConfig, SetConfig, SystemConfig, load_config
 from jobs.report.failures import failures_page, worst
@@ -113,7 +113,7 @@ def build_report(config: ReportConfig, cells: Sequence[Cell], command: str) -> d
     return {
         "name": config.name,
         "command": command,
-        "commit": commit(),
+        "commit": commit(digits=7),
         "machine": machine(),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "reference": config.reference,
@@ -174,22 +174,6 @@ def show(report: Mapping[str, Any], out: Path) -> None:
     (out / "report.md").write_text(markdown(report, tables, plots), encoding="utf-8")
     page = html(report, tables, plots, out / "plots")
     (out / "report.html").write_text(page, encoding="utf-8")
-
-
-def commit() -> str:
-    """The commit of the code, `+` when files differ from it; `unknown` outside a checkout."""
-    folder = Path(__file__).parent
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=folder,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip()
 
 
 def machine() -> str:

@@ -12,24 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ffr_core.index.bm25 import Bm25
+from ffr_core.metrics.ranking import rank_of
 from ffr_core.passages import passage_of, turn_text
 from ffr_core.protocols import Encoder
 from ffr_core.segmentation.baselines import even_cuts, reply_rule, text_tiling
-from ffr_core.types import Dialogue, Fragment, Query, Selection
+from ffr_core.types import Dialogue, Fragment, Selection
+from jobs.eval_sets import Asked, Gold, mean_gold_length
 
-Asked = tuple[Dialogue, Query]
 Clusters = list[tuple[int, ...]]
 
 
-def mean_fragment_length(dialogues: Sequence[Dialogue]) -> float:
-    """Turns per gold fragment over a whole set."""
-    turns = sum(len(dialogue.turns) for dialogue in dialogues)
-    return turns / max(1, sum(len(dialogue.fragments or ()) for dialogue in dialogues))
-
-
-def segmentations(dialogues: Sequence[Dialogue], encoder: Encoder) -> dict[str, list[Clusters]]:
+def segmentations(gold: Gold, encoder: Encoder) -> dict[str, list[Clusters]]:
     """Even cuts at the set's mean gold length (an oracle's hint), text-tiling, the reply rule."""
-    length = mean_fragment_length(dialogues)
+    length = mean_gold_length(gold)
+    dialogues = [dialogue for dialogue, _ in gold]
     return {
         "even_cuts": [_clusters(even_cuts(d, length)) for d in dialogues],
         "text_tiling": [_clusters(text_tiling(turn_vectors(d, encoder))) for d in dialogues],
@@ -42,20 +38,13 @@ def _clusters(fragments: Sequence[Fragment]) -> Clusters:
 
 
 def recall_ranks(
-    dialogues: Sequence[Dialogue],
-    gold: Sequence[tuple[Fragment, ...]],
-    asked: Sequence[Asked],
-    encoder: Encoder,
+    gold: Gold, asked: Sequence[Asked], encoder: Encoder
 ) -> dict[str, list[int | None]]:
     """Rank of the gold fragment by BM25 over fragments, and by the best passage's cosine."""
-    fragments = [
-        (dialogue, fragment)
-        for dialogue, parts in zip(dialogues, gold, strict=True)
-        for fragment in parts
-    ]
+    fragments = [(dialogue, fragment) for dialogue, parts in gold for fragment in parts]
     keys = [(d.dialogue_id, f.fragment_id) for d, f in fragments]
     bm25 = Bm25([passage_of(d, f.turn_ids).text for d, f in fragments])
-    vectors = {d.dialogue_id: turn_vectors(d, encoder) for d in dialogues}
+    vectors = {d.dialogue_id: turn_vectors(d, encoder) for d, _ in gold}
     starts, rows = [0], []
     for dialogue, fragment in fragments:
         rows.append(vectors[dialogue.dialogue_id][list(fragment.turn_ids)])
@@ -66,8 +55,8 @@ def recall_ranks(
     for (dialogue, query), query_D in zip(asked, queries_QD, strict=True):
         right = keys.index((dialogue.dialogue_id, query.fragment_id or 0))
         dense_N = np.maximum.reduceat(turns_TD @ query_D, starts[:-1])
-        ranks["bm25_fragments"].append(_rank_of(right, bm25.scores(query.query)))
-        ranks["dense_passages"].append(_rank_of(right, dense_N))
+        ranks["bm25_fragments"].append(rank_of(right, bm25.scores(query.query)))
+        ranks["dense_passages"].append(rank_of(right, dense_N))
     return ranks
 
 
@@ -130,9 +119,3 @@ _COMBINED: dict[str, Callable[[NDArray[np.float32], NDArray[np.float32]], NDArra
     "dense_turn": lambda lexical_T, dense_T: dense_T,
     "bm25_dense_turn": lambda lexical_T, dense_T: _z(lexical_T) + _z(dense_T),
 }
-
-
-def _rank_of(right: int, scores_N: NDArray[np.float32]) -> int:
-    """0-based; ties count against the right one only when they stand before it."""
-    better = int((scores_N > scores_N[right]).sum())
-    return better + int((scores_N[:right] == scores_N[right]).sum())

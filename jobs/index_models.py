@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ffr_core.building import Builder
 from ffr_core.embedding.lazy import LazyEncoder
 from ffr_core.embedding.wrapped import tokens_read
 from ffr_core.engine.lazy import LazyEngine, engine_died
 from ffr_core.errors import FfrError
 from ffr_core.parts import build_builder, build_image_reader, encoder_of
-from ffr_core.pipeline import Builder
 from ffr_core.profile import Profile
 from ffr_core.types import Dialogue
 from jobs.index_rows import Batch, Row, batch_of, dead, rows_of

@@ -19,8 +19,11 @@ from ffr_core.storage import LocalStorage
 NOTES = "index_runs/"
 """Start of the keys of all notes."""
 Decision = Literal["new", "changed", "unchanged", "deleted", "duplicate"]
-Order = tuple[str, int]
-"""(source, position): among records with one dialogue_id the last one in this order wins."""
+Order = tuple[int, str, int]
+"""(turns, source, position): among records with one dialogue_id the last one in this order wins.
+
+The longest one thus, wherever the exports of a chat that grew lie; names decide between equals.
+"""
 
 
 class Note(NamedTuple):
@@ -53,15 +56,17 @@ class RunNotes:
     def read(self) -> Iterator[Note]:
         """All notes, in no order."""
         for key in self._storage.list(self._prefix):
-            for dialogue, (source, position), decision in json.loads(self._storage.read(key)):
-                yield Note(dialogue, (source, position), decision)
+            for dialogue, (turns, source, position), decision in json.loads(
+                self._storage.read(key)
+            ):
+                yield Note(dialogue, (turns, source, position), decision)
 
     def add(self, notes: Sequence[Note]) -> None:
         """Keep notes; they are durable when this returns.
 
         The first ones push out those of runs of this tenant that did not come to their end. Of a
         job that indexes the tenant at the same time this takes the notes too. Should an owner of it
-        be lost then, it may end with an error of Ray, and an older record of an id that stands
+        be lost then, it may end with an error of Ray, and a shorter record of an id that stands
         twice in its input may win.
         """
         if notes:

@@ -17,15 +17,18 @@ from typing import Any
 
 from ffr_core.errors import BusyError, RecordError
 from ffr_core.parts import build_index, build_payloads
-from ffr_core.pipeline import write_dialogues
 from ffr_core.profile import Profile
 from ffr_core.storage import open_storage
 from ffr_core.types import Header, IndexedDialogue
+from ffr_core.writing import write_dialogues
 from jobs.index_notes import Decision, Note, Order, RunNotes
 
 Refusal = tuple[str, str]
 """Reason and message of a record that is not written."""
-_REPLACED: Refusal = ("duplicate_id", "a later record of this run has the same dialogue_id")
+REPLACED: Refusal = (
+    "duplicate_id",
+    "a longer or later record of this run has the same dialogue_id",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +128,8 @@ class IndexOwner:
         return "unchanged" if header.fingerprint == claim.fingerprint else "changed"
 
     def _remember(self, note: Note) -> None:
-        source, position = note.order
-        order = (sys.intern(source), position)
+        turns, source, position = note.order
+        order = (turns, sys.intern(source), position)
         key = bytes.fromhex(note.dialogue)
         self._orders[key] = max(order, self._orders.get(key, order))
         self._decisions[order] = note.decision
@@ -140,7 +143,7 @@ class IndexOwner:
             item: IndexedDialogue = pickle.loads(data)
             name = item.dialogue.dialogue_id
             wins = self._wins(name, order)
-            refusals.append(None if wins else _REPLACED)
+            refusals.append(None if wins else REPLACED)
             if wins:
                 batch[name], places[name] = item, len(refusals) - 1
         try:

@@ -15,7 +15,7 @@ from ffr_core.operations.logs import tell
 from jobs.reading import Source
 
 SKIPPED = frozenset({"deleted", "duplicate_id"})
-"""Reasons of letters that are no errors: a person deleted it, or a later record replaced it."""
+"""Reasons of letters that are no errors: a person deleted it, or another record replaced it."""
 
 
 def collect(

@@ -16,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ffr_core.building import dialogue_fingerprint
 from ffr_core.errors import FfrError, RecordError
 from ffr_core.index.rows import check_dialogue_id
 from ffr_core.parts import build_image_reader
-from ffr_core.pipeline import dialogue_fingerprint
 from ffr_core.profile import Profile
 from ffr_core.types import Dialogue
-from jobs.index_owner import Claim, owner_of
+from jobs.index_notes import Order
+from jobs.index_owner import REPLACED, Claim, owner_of
 from jobs.index_rows import (
     CHUNK,
     Batch,
@@ -114,7 +115,7 @@ class PrepareStage:
                 [
                     Claim(
                         dialogue_id=dialogues[number].dialogue_id,
-                        order=(rows[number]["source"], int(rows[number]["position"])),
+                        order=_order(rows[number], len(dialogues[number].turns)),
                         fingerprint=dialogue_fingerprint(dialogues[number], self.recipe),
                     )
                     for number in numbers
@@ -129,9 +130,13 @@ class PrepareStage:
                 rows[number] = _decided(rows[number], decision, dialogues[number])
 
 
+def _order(row: Row, num_turns: int) -> Order:
+    return num_turns, str(row["source"]), int(row["position"])
+
+
 def _decided(row: Row, decision: str, dialogue: Dialogue) -> Row:
     if decision == "duplicate":
-        return dead(row, "duplicate_id", "a later record of this run has the same dialogue_id")
+        return dead(row, *REPLACED)
     if decision == "deleted":
         return dead(row, "deleted", "the dialogue was deleted; --restore indexes it again")
     if decision == "unchanged":
@@ -159,7 +164,7 @@ class WriteStage:
                 per_owner.setdefault(owner, []).append(number)
         asked = {
             owner: self._owners[owner].write.remote(
-                [((rows[n]["source"], int(rows[n]["position"])), rows[n]["item"]) for n in numbers]
+                [(_order(rows[n], int(rows[n]["turns"])), rows[n]["item"]) for n in numbers]
             )
             for owner, numbers in per_owner.items()
         }

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -44,7 +45,8 @@ def ray_session(
         "namespace": "ffrs",
     }
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(**common)
+        with _without_level_line():
+            ray.init(**common)
         try:
             yield
         finally:
@@ -67,12 +69,32 @@ def _start_local(folder: str, options: dict[str, Any]) -> None:
     again = f"{folder}/2"
     for place in (folder, again):
         try:
-            ray.init(address="local", include_dashboard=False, _temp_dir=place, **options)
+            with _without_level_line():
+                ray.init(address="local", include_dashboard=False, _temp_dir=place, **options)
             return
         except Exception as error:
             if "timed out during startup" not in str(error) or place == again:
                 raise
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _without_level_line() -> Iterator[None]:
+    """Hold back the line in which Ray's core announces the log level that it was given."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)  # the core is no Python: it writes to the descriptor
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            for line in held:
+                if b"Set ray log level from environment variable" not in line:
+                    os.write(2, line)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

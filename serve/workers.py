@@ -22,15 +22,10 @@ from ffr_core.parts import (
     build_payloads,
     encoder_of,
 )
-from ffr_core.pipeline import (
-    Change,
-    add_dialogue,
-    check_query,
-    delete_dialogue,
-    localize_candidate,
-)
+from ffr_core.pipeline import check_query, localize_candidate
 from ffr_core.profile import Profile
 from ffr_core.types import Candidate, Dialogue, Filters, Header, IndexStats, Localization, Turn
+from ffr_core.writing import Change, add_dialogue, delete_dialogue
 from serve.caching import PrimedEncoder
 from serve.problems import DeletedError, log_failure
 from serve.tracing import span

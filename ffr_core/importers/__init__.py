@@ -158,7 +158,8 @@ def _refuse_other_dialogues(out_dir: Path, report: ImportReport) -> None:
         own = out_dir / (slug(Path(report.source).stem) or "another")
         raise InputError(
             f"{out_dir} already holds the dialogues of another import, which would be lost; choose"
-            f" another output folder such as --out {str(own)!r} (ffrs index reads subfolders too)"
+            f" another output folder such as --out {str(own)!r} (ffrs index reads subfolders too;"
+            " of two exports of one chat it takes the longer)"
         )
 
 

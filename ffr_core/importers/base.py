@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -124,6 +125,11 @@ class ImportReport:
         self.read += 1
         self.kept += 1
 
+    def leave_out_copy(self, num_turns: int) -> None:
+        """Count the turns of a dialogue as left out: another export holds all of them."""
+        self.kept -= num_turns
+        self.left_out["duplicate"] += num_turns
+
     def as_dict(self) -> dict[str, Any]:
         """The summary as JSON values."""
         return {
@@ -181,8 +187,13 @@ class Output:
         self.folder = folder
         self.report = report
         self.dialogue_ids: set[str] = set()
+        self.marks: dict[str, dict[str, array[int]]] = {}
+        """Id without a number -> of each chat that shares it, its id and what it holds."""
         self._keep_text = keep_text
         self._files: dict[str, IO[str]] = {}
+        self._num_lines = 0
+        self._lines: dict[str, tuple[int, int]] = {}  # dialogue id -> its line, its turns
+        self._withdrawn: set[int] = set()
 
     def __enter__(self) -> Self:
         try:
@@ -205,6 +216,8 @@ class Output:
         for name, file in self._files.items():
             file.close()
             part = self.folder / f"{name}.part"
+            if kind is None and name == DIALOGUES and self._withdrawn:
+                self._remove_withdrawn(part)
             if kind is None or name == DEAD_LETTERS:
                 part.replace(self.folder / name)
             else:
@@ -240,6 +253,22 @@ class Output:
         self.report.dialogues += 1
         line = json.dumps(record_from_dialogue(dialogue), ensure_ascii=False)
         self._files[DIALOGUES].write(line + "\n")
+        self._lines[dialogue.dialogue_id] = self._num_lines, len(dialogue.turns)
+        self._num_lines += 1
+
+    def withdraw(self, dialogue_id: str) -> None:
+        """Take back a dialogue that was written: a longer export holds all of it."""
+        line, num_turns = self._lines.pop(dialogue_id)
+        self._withdrawn.add(line)
+        self.dialogue_ids.discard(dialogue_id)
+        self.report.dialogues -= 1
+        self.report.leave_out_copy(num_turns)
+
+    def _remove_withdrawn(self, part: Path) -> None:
+        shorter = part.with_suffix(".kept")
+        with part.open(encoding="utf-8") as lines, shorter.open("w", encoding="utf-8") as kept:
+            kept.writelines(text for i, text in enumerate(lines) if i not in self._withdrawn)
+        shorter.replace(part)
 
 
 def _dumped(value: object) -> str:

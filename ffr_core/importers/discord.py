@@ -34,6 +34,7 @@ _SERVICE_TYPES = (
 )
 _SERVICE = frozenset(_SERVICE_TYPES.split())
 _MENTION = re.compile(r"<@!?(\d{1,25})>")
+_EMOJI = re.compile(r"<a?(:\w{1,40}:)\d{1,25}>")
 
 
 def read(source: Source, output: Output, zone: tzinfo, date_order: str) -> None:
@@ -107,7 +108,8 @@ def _turn(message: dict[str, Any], report: ImportReport) -> DraftTurn | None:
     forwarded = as_dict(message.get("forwardedMessage"))
     lines, attachments = [], []
     for part, mark in ((message, ""), (forwarded, "[forwarded]" if forwarded else "")):
-        lines += [mark, _MENTION.sub(mention, as_text(part.get("content"))).strip()]
+        said = _EMOJI.sub(r"\1", as_text(part.get("content")))
+        lines += [mark, _MENTION.sub(mention, said).strip()]
         lines += [_embed(as_dict(embed), report) for embed in as_list(part.get("embeds"))]
         attachments += _attachments(part)
     text = "\n".join(filter(None, lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -57,13 +58,23 @@ class DraftDialogue:
 def write_dialogue(chat: DraftDialogue, source: Source, output: Output) -> None:
     """Resolve replies, copy pictures, number everything and write the dialogue.
 
-    A chat without turns is counted as `empty_dialogue`.
+    A chat without turns is counted as `empty_dialogue`. Of two exports of one chat in the same
+    import the one that holds all of the other is written, whichever comes first.
     """
     report = output.report
     if not chat.turns:
         report.notes["empty_dialogue"] += 1
         return
-    dialogue_id = _free_id(chat, output.dialogue_ids)
+    base, marks = _base_id(chat), _marks(chat.turns)
+    copies = output.marks.setdefault(base, {})
+    if any(marks <= set(others) for others in copies.values()):
+        report.leave_out_copy(len(chat.turns))
+        return
+    for name in [name for name, others in copies.items() if marks.issuperset(others)]:
+        output.withdraw(name)
+        del copies[name]
+    dialogue_id = _free_id(base, output.dialogue_ids)
+    copies[dialogue_id] = array("q", marks)
     store = MediaStore(
         source=source,
         near=chat.file.rpartition("/")[0],
@@ -113,10 +124,24 @@ def reject_file(output: Output, name: str, error: RecordError) -> None:
     output.reject(name, 1, error.reason, str(error))
 
 
-def _free_id(chat: DraftDialogue, taken: set[str]) -> str:
+def _marks(turns: list[DraftTurn]) -> set[int]:
+    """Hashes of what a chat holds, its messages and their files: equal in each of its exports."""
+    marks: set[int] = set()
+    for turn in turns:
+        time = turn.written_time or str(turn.timestamp or turn.timestamp_text)
+        said = hash((turn.key, time, turn.speaker, turn.text))
+        marks.add(said)
+        marks.update(hash((said, a.refs)) for a in turn.attachments if a.refs)
+    return marks
+
+
+def _base_id(chat: DraftDialogue) -> str:
     known = slug(chat.source_id) or _first_message(chat.turns)
     name = re.sub(r"\s?\(\d{1,2}\)$", "", chat.name)  # the second download of `Ana` is `Ana (1)`
-    base = f"{chat.format}-{slug(name) or 'chat'}-{known}"
+    return f"{chat.format}-{slug(name) or 'chat'}-{known}"
+
+
+def _free_id(base: str, taken: set[str]) -> str:
     dialogue_id, number = base, 1
     while dialogue_id in taken:
         number += 1

@@ -30,6 +30,7 @@ _KINDS = {
     "contact": "vcf",
 }
 _KIND_OF_SUFFIX = {end: kind for kind, ends in _KINDS.items() for end in ends.split()}
+_ENDING = re.compile(r"\.[A-Za-z0-9]{2,5}$")
 _SAYS_NOTHING = re.compile(
     r"(?<![A-Za-z])(ptt|aud|vid|stk|doc|img|dsc|pxl|photo|image|video|audio|voice|sticker|gif|wa"
     r"|animation|file|screenshot|unknown|attachment)(?![A-Za-z])|\b[0-9a-f]{8,}\b",
@@ -59,14 +60,15 @@ class Attachment:
     @property
     def text(self) -> str:
         """`[kind: name]`, without names that say nothing."""
-        shown = self.name and (self.words or self.kind == "sticker" or telling(self.name))
+        emoji = self.kind == "sticker" and not _ENDING.search(self.name or "")
+        shown = self.name and (self.words or emoji or telling(self.name))
         return f"[{self.kind}: {self.name}]" if shown else f"[{self.kind}]"
 
 
 def telling(name: str | None) -> bool:
     """Whether a name holds words; `PTT-20211231-WA0001.opus` or `photo_1@31-12-2021.jpg` do not."""
     stem = (name or "").rsplit("/", 1)[-1]
-    stem = re.sub(r"\.[A-Za-z0-9]{2,5}$", "", stem)
+    stem = _ENDING.sub("", stem)
     if len(stem) > 60 and " " not in stem:
         return False
     return bool(re.search(r"[A-Za-z]{2,}|[^\W\d_A-Za-z]", _SAYS_NOTHING.sub("", stem)))
@@ -102,7 +104,7 @@ class MediaStore:
     def image(self, attachment: Attachment, image_id: int) -> Image:
         """The image of a turn; its uri is None when the bytes are missing or refused."""
         uri = self._copy(attachment)
-        name = clean(re.sub(r"\.[A-Za-z0-9]{2,5}$", "", attachment.name or ""))
+        name = clean(_ENDING.sub("", attachment.name or ""))
         said = uri is not None and name.lower() in uri.lower()  # the uri holds these words already
         return Image(
             image_id=image_id, uri=uri, caption=name if telling(name) and not said else None

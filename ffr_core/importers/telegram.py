@@ -187,5 +187,10 @@ def _facts(message: dict[str, Any]) -> list[Attachment]:
 
 
 def _choices(kind: str, title: object, entries: object) -> Attachment:
-    texts = [_text(as_dict(entry).get("text")) for entry in as_list(entries)]
+    found = map(as_dict, as_list(entries))
+    texts = [_text(entry.get("text")) + _votes(entry.get("voters")) for entry in found]
     return Attachment(kind=kind, name=f"{_text(title)} ({' / '.join(texts)})", words=True)
+
+
+def _votes(voters: object) -> str:
+    return f": {voters}" if isinstance(voters, int) else ""

@@ -8,6 +8,7 @@
 | `content` | the text; of an image, its caption | StrContent, msg, 内容, 消息 |
 | `path` | file of an image or other media, relative to the export | src, file, image, 路径 |
 | `chat` | optional: the conversation; several make several dialogues | room_name, talkerName |
+| `chat_id` | optional: tells conversations apart where `chat` is missing | TalkerId |
 | `id`, `reply_to` | optional: a message's id, the id it answers | MsgSvrID, seq, 编号 |
 | `is_sender` | optional: 1 for the owner, `me` where no name is given | isSelf, IsSender |
 
@@ -48,6 +49,7 @@ _COLUMNS = {
     "content": "content strcontent msg text message 内容 消息 消息内容 內容",
     "path": "path src file image file_path media 路径 文件 图片",
     "chat": "chat room_name talkername chat_name room 聊天 会话 群聊",
+    "chat_id": "talkerid talker_id chat_id chatid",
     "id": "id msgsvrid seq server_id localid 编号",
     "reply_to": "reply_to refermsgid quote_id",
     "is_sender": "is_sender isself issender is_self",
@@ -151,13 +153,14 @@ def _chats(
     report = output.report
     stamps = (find_stamp(as_dict(row).get("time")) for row in rows)
     order = decide_order(filter(None, stamps), date_order)
+    ids = {chat_id for row in rows if (chat_id := as_text(as_dict(row).get("chat_id")))}
     chats: dict[str, DraftDialogue] = {}
     for position, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             reason = "bad_row" if isinstance(row, str) else "not_a_message"
             output.reject(file, position, reason, row)
             continue
-        if not any(as_text(value) for value in row.values()):
+        if not any(as_text(value) for key, value in row.items() if key != "chat_id"):
             report.leave_out("blank")
             continue
         kind = _KIND_OF_TYPE.get(as_text(row.get("type")).strip().lower())
@@ -170,7 +173,10 @@ def _chats(
             continue
         report.keep()
         turn.set_time(read_time(row.get("time"), zone, order), report)
-        name = as_text(row.get("chat")) or title
+        name = as_text(row.get("chat"))
+        if not name:
+            # One id alone says no more than the file's name does.
+            name = f"{title} {as_text(row.get('chat_id'))}".strip() if len(ids) > 1 else title
         chat = chats.setdefault(name, DraftDialogue(format="wechat", name=name, file=file))
         chat.turns.append(turn)
     yield from chats.values()

@@ -18,7 +18,7 @@ from ffr_core.errors import RecordError
 from ffr_core.importers import whatsapp_words as words
 from ffr_core.importers.base import Output
 from ffr_core.importers.drafts import DraftDialogue, DraftTurn, reject_file, write_dialogue
-from ffr_core.importers.media import Attachment, kind_of
+from ffr_core.importers.media import Attachment, kind_of, telling
 from ffr_core.importers.source import Source
 from ffr_core.importers.text import MARKS, decode
 from ffr_core.importers.times import (
@@ -53,6 +53,8 @@ _BEFORE = re.compile(  # in a language that is not listed, the number that iOS p
     rf"{_GAP}{_NAME}>",
     re.I,
 )
+_NUMBER = re.compile(r"^\d{8}-")  # iOS counts the lines of each export
+_PAGES = re.compile(rf"\s?•{_GAP}\d+{_GAP}\w+$")  # iOS: `plan.pdf • 2 pages`
 _OMITTED = re.compile(rf"<(?:{words.OMITTED})>$", re.I)
 _OMITTED_KINDS = {kind: words.whole(text) for kind, text in words.OMITTED_KINDS.items()}
 _DELETED = words.whole(words.DELETED)
@@ -194,8 +196,22 @@ def _finish(turn: DraftTurn, output: Output) -> None:
         if number == 0 and (attachment := _first_line_attachment(bare)):
             turn.attachments.append(attachment)
             line = ""
+        caption, mark, end = line.rpartition("\u200e")
+        if mark and (omitted := _omitted(end.strip(MARKS + " "), caption.strip(MARKS + " "))):
+            turn.attachments.append(omitted)
+            line = caption.rstrip(MARKS + " ")
         kept.append(line.strip(MARKS))
     turn.text = "\n".join(kept).strip()
+    if any(_is_name(turn.text, attachment) for attachment in turn.attachments):
+        turn.text = ""
+
+
+def _is_name(text: str, attachment: Attachment) -> bool:
+    """Whether a caption is the name of its document, as WhatsApp writes one of its own accord."""
+    name = attachment.name or ""
+    if attachment.kind == "image" or not telling(name) or not text.startswith(name):
+        return False
+    return not text[len(name) :] or bool(_PAGES.match(text[len(name) :]))
 
 
 def _first_line_attachment(bare: str) -> Attachment | None:
@@ -203,9 +219,15 @@ def _first_line_attachment(bare: str) -> Attachment | None:
         return _attachment(match["name"])
     if _OMITTED.match(bare):
         return Attachment(kind="media omitted")
+    return _omitted(bare)
+
+
+def _omitted(words_of_kind: str, caption: str = "") -> Attachment | None:
+    """The attachment that iOS left out; the name of a document stands where a caption does."""
     for kind, pattern in _OMITTED_KINDS.items():
-        if pattern.match(bare):
-            return Attachment(kind=kind)
+        if pattern.match(words_of_kind):
+            name = re.match(_NAME, caption) if kind == "document" else None
+            return Attachment(kind=kind, name=name["name"] if name else None)
     return None
 
 
@@ -214,7 +236,7 @@ def _attachment(name: str) -> Attachment:
     kind = kind_of(name)
     for word, found in (("-STICKER-", "sticker"), ("-AUDIO-", "voice message"), ("-GIF-", "GIF")):
         kind = found if word in name else kind
-    return Attachment(kind=kind, refs=(name,), name=name)
+    return Attachment(kind=kind, refs=(name,), name=_NUMBER.sub("", name))
 
 
 def _chat_name(file: str, label: str) -> str:

@@ -48,8 +48,9 @@ OMITTED_KINDS = {
     "|görüntü dahil edilmedi|(?:图像|图片)(?:已省略|已忽略|忽略)|(?:忽略|省略)(?:图像|图片)"
     "|(?:圖片|影像)已略去|略過圖片|画像は(?:省略されました|含まれていません)"
     "|사진 생략됨|이미지 생략됨",
-    "video": "video omitted|video weggelassen|video omitido|vidéo absente|video omesso"
-    "|vídeo (?:ocultado|omitido)|video weggelaten|видео (?:опущено|отсутствует|пропущено)"
+    "video": "video omitted|video(?:nachricht)? weggelassen|video omitido|vidéo absente"
+    "|video omesso|vídeo (?:ocultado|omitido)|video weggelaten"
+    "|видео (?:опущено|отсутствует|пропущено)"
     "|video dahil edilmedi|视频(?:已省略|已忽略|忽略)|(?:忽略|省略)视频|影片已略去"
     "|動画は(?:省略されました|含まれていません)|동영상 생략됨|video note omitted",
     "voice message": "audio omitted|audio weggelassen|audio omitido|audio (?:omis|absent)"
@@ -94,7 +95,8 @@ NOTICES = (
     "|security code|changed the (?:subject|group)|changed this group|changed their phone number"
     "|joined using|added you|you were added|you added|you're now an admin"
     "|turned (?:on|off) disappear"
-    "|you removed|you left|erstellt(?:e|est)? (?:diese|die) gruppe|hat (?:die|diese) gruppe"
+    "|you removed|you left|erstellt(?:e|est)? (?:diese|die) gruppe|has?t (?:die|diese) gruppe"
+    "|has?t (?:das gruppenbild|die gruppenbeschreibung|die einstellungen dieser gruppe)"
     "|sicherheitsnummer|hinzugefügt|creó (?:este|el) grupo|código de seguridad"
     "|a créé (?:ce|le) groupe"
     "|code de sécurité|ha creato (?:questo|il) gruppo|criou (?:este|o) grupo"

@@ -45,8 +45,8 @@ def lock_file(path: Path) -> IO[str]:
     except BlockingIOError as error:
         lock.close()
         raise BusyError(
-            f"the index file {path} is open in another process or object; close that one, or use a"
-            " Milvus server, which any number of processes may share"
+            f"the index file {path} is open in another process or object; end that one (a running"
+            " `ffrs serve` holds it), or use a Milvus server, which many processes may share"
         ) from error
     return lock
 

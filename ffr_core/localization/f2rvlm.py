@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ffr_core.errors import InputError
+from ffr_core.errors import BusyError, InputError
 from ffr_core.generation import Completion, GenerationRequest, Sampling
 from ffr_core.localization.calibration import Calibration
 from ffr_core.localization.confidence import raw_confidence
@@ -82,12 +82,18 @@ class F2rvlmReader:
         """Union over the windows, in the dialogue's own ids; the highest confidence counts.
 
         Raises:
-            InputError: The engine could not answer a part.
+            BusyError: The engine was away or too busy.
+            InputError: A part cannot be read.
         """
         utterances: dict[int, float] = {}
         images: dict[int, float] = {}
         relevance = 0.0
         for part, answer in zip(parts, answers, strict=True):
+            if answer.unanswered:
+                raise BusyError(
+                    f"dialogue {part.view.dialogue.dialogue_id!r} cannot be read now:"
+                    f" {answer.error}"
+                )
             if answer.error is not None:
                 raise InputError(
                     f"dialogue {part.view.dialogue.dialogue_id!r} cannot be read: {answer.error}"

@@ -1,9 +1,9 @@
-"""Recall@k and mean query-gold cosine. Source: Sec 6, Tables 9 and 10."""
+"""Recall@k, and the rank that it counts. Source: Sec 6, Table 9."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +29,11 @@ def recall_at_k(ranks: Sequence[int | None], k: int) -> float:
     return sum(rank is not None and rank < k for rank in ranks) / len(ranks)
 
 
-def mean_cosine(queries_QD: NDArray[np.float32], gold_QD: NDArray[np.float32]) -> float:
-    """Mean cosine between each query and its gold fragment; rows have unit norm, in [-1, 1]."""
-    return float((queries_QD * gold_QD).sum(axis=1).mean())
+def rank_of(right: int, scores_N: NDArray[np.floating[Any]]) -> int:
+    """0-based rank of one row by descending scores; of equal ones, those before it come first.
+
+    Example:
+        Scores 1, 2, 2: the ranks of the three rows are 2, 0 and 1.
+    """
+    better = int((scores_N > scores_N[right]).sum())
+    return better + int((scores_N[:right] == scores_N[right]).sum())

@@ -59,7 +59,7 @@ def reply_rule(dialogue: Dialogue) -> tuple[Fragment, ...]:
     last_turn: dict[str, int] = {}
     clusters: list[list[int]] = []
     for turn in dialogue.turns:
-        target = turn.reply_to if turn.reply_to is not None else None
+        target = turn.reply_to
         if target is None or target >= turn.turn_id:
             names = [*addressing.addressees[turn.turn_id], turn.speaker]
             target = next((last_turn[name] for name in names if name in last_turn), None)

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs.checkout import commit
+
 
 def envelope(benchmark: str, arguments: Sequence[str], results: dict[str, Any]) -> dict[str, Any]:
     """`{benchmark, command, commit, machine, results}`, enough to run the same thing again."""
@@ -33,17 +35,6 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write results; the folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def commit() -> str:
-    """Commit of the code, with `-dirty` when files differ from it; `unknown` outside git."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--match="]
-    folder = Path(__file__).resolve().parent
-    try:
-        answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return answer.stdout.strip()
 
 
 def machine() -> dict[str, Any]:

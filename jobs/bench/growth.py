@@ -16,12 +16,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from ffr_core.building import Builder
 from ffr_core.embedding.wrapped import tokens_read
 from ffr_core.growing import grow
 from ffr_core.index.exact import ExactIndex
 from ffr_core.metrics.segmentation import pairwise
 from ffr_core.parts import build_builder, build_encoder
-from ffr_core.pipeline import Builder
 from ffr_core.profile import load_profile
 from ffr_core.records import read_jsonl
 from ffr_core.types import Dialogue, IndexedDialogue

@@ -74,7 +74,7 @@ def _encoder(dialogues: list[Dialogue], number: int, profile: str) -> dict[str, 
 
 def _sink(dialogues: list[Dialogue], rows: int, profile: str) -> dict[str, float]:
     """Write dialogues in batches of 16 as the job does; a row is a fragment or a passage."""
-    from ffr_core.pipeline import write_dialogues
+    from ffr_core.writing import write_dialogues
 
     with tempfile.TemporaryDirectory(prefix="ffrs-bench-") as home:
         loaded = load_profile(profile, home)

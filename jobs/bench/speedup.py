@@ -22,12 +22,15 @@ import numpy as np
 
 from ffr_core.engine.build import close_shared_engines
 from ffr_core.parts import build_encoder, build_localizer, build_system, part_engine
-from ffr_core.pipeline import System, localize_all, write_dialogues
+from ffr_core.pipeline import System, localize_all
 from ffr_core.profile import Profile, SegmenterConfig, load_profile
 from ffr_core.records import read_jsonl
 from ffr_core.types import Dialogue, Localization, Query
+from ffr_core.writing import write_dialogues
 from jobs.bench.common import say
 from jobs.bench.costs import Meter, Spent, added, compared, draw, record
+from jobs.eval_index import placed
+from jobs.eval_sets import turns_of
 
 BATCH = 16
 """Dialogues that are segmented and written together."""
@@ -58,7 +61,7 @@ def run(plot: Path | None, data: Path | None, profile: str, **options: Any) -> d
     """Measure; `results.sizes[-1]` is the whole corpus."""
     with tempfile.TemporaryDirectory(prefix="ffrs-speedup-") as folder:
         path = data or write_corpus(Path(folder) / "corpus", options)
-        loaded = placed(load_profile(profile, folder).with_image_root(path.parent), Path(folder))
+        loaded = placed(load_profile(profile, folder).with_image_root(path.parent), folder)
         if options["segmenter"] != "profile":
             segmenter = SegmenterConfig(kind=options["segmenter"])
             loaded = loaded.model_copy(update={"segmenter": segmenter})
@@ -123,8 +126,7 @@ class Bench:
 
 def pairs_of(dialogue: Dialogue, found: Localization) -> Pairs:
     """Selected turns, and those of selected images."""
-    turns = {*found.utterances, *(dialogue.turn_of_image[i] for i in found.images)}
-    return {(dialogue.dialogue_id, turn) for turn in turns}
+    return {(dialogue.dialogue_id, turn) for turn in turns_of(dialogue, found.selection)}
 
 
 def measure(bench: Bench, dialogues: Sequence[Dialogue], options: dict[str, Any]) -> dict[str, Any]:
@@ -156,8 +158,8 @@ def measure(bench: Bench, dialogues: Sequence[Dialogue], options: dict[str, Any]
                 "dialogues": end,
                 **compared(two, brute),
                 "f1": {
-                    "two_stages": f1(dialogues, asked, two_found),
-                    "brute_force": f1(dialogues, asked, brute_found),
+                    "two_stages": f1(asked, two_found),
+                    "brute_force": f1(asked, brute_found),
                 },
             }
         )
@@ -216,15 +218,11 @@ def pick_queries(dialogues: Sequence[Dialogue], count: int) -> list[tuple[Dialog
     return [every[i * len(every) // count] for i in range(min(count, len(every)))]
 
 
-def f1(
-    dialogues: Sequence[Dialogue], asked: Sequence[tuple[Dialogue, Query]], found: Sequence[Pairs]
-) -> float:
+def f1(asked: Sequence[tuple[Dialogue, Query]], found: Sequence[Pairs]) -> float:
     """Micro F1 over (dialogue, turn) pairs of the corpus."""
     hits = wanted = shown = 0
     for (dialogue, query), pairs in zip(asked, found, strict=True):
-        turns = {*query.relevance.utterance_ids}
-        turns |= {dialogue.turn_of_image[i] for i in query.relevance.image_ids}
-        gold = {(dialogue.dialogue_id, turn) for turn in turns}
+        gold = {(dialogue.dialogue_id, turn) for turn in turns_of(dialogue, query.relevance)}
         hits, wanted, shown = hits + len(gold & pairs), wanted + len(gold), shown + len(pairs)
     return round(2 * hits / max(1, wanted + shown), 4)
 
@@ -244,13 +242,6 @@ def write_corpus(folder: Path, options: dict[str, Any]) -> Path:
     )
     say(write(config, folder).as_text())
     return folder / "dialogues.jsonl"
-
-
-def placed(profile: Profile, home: Path) -> Profile:
-    """The profile with an index below `home`."""
-    index = profile.index.model_copy(update={"uri": str(home / "i.db")})
-    storage = profile.storage.model_copy(update={"uri": str(home / "store")})
-    return profile.model_copy(update={"index": index, "storage": storage})
 
 
 @contextmanager

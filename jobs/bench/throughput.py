@@ -24,10 +24,10 @@ from ffr_core.parts import (
     build_index,
     build_payloads,
 )
-from ffr_core.pipeline import write_dialogues
 from ffr_core.profile import Profile, load_profile, remember_root
 from ffr_core.records import read_jsonl
 from ffr_core.types import Passage
+from ffr_core.writing import write_dialogues
 from jobs.bench.common import say
 from jobs.bench.watch import Watch, worker_part
 from jobs.index_corpus import IndexJobConfig

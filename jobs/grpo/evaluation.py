@@ -26,8 +26,8 @@ def evaluate(
     """Answer every sample greedily, divided over the workers, and score all answers.
 
     Returns:
-        `f1`, `mcc`, `precision`, `recall` (joint), the same as `utterance_f1` and `image_f1`, and
-        `well_formed`, the share of answers with the output form.
+        `f1`, `mcc`, `precision`, `recall` (joint), F1 and MCC of each modality (`utterance_f1`,
+        ...), and `well_formed`, the share of answers with the output form.
 
     Raises:
         FfrError: The engine could not answer a sample.

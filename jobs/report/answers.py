@@ -103,9 +103,6 @@ def read(localizer: Localizer, query: str, dialogue: Dialogue) -> Answered:
         return Answered(localization=localizer.localize(query, dialogue))
     parts = localizer.reader.parts(query, dialogue)
     answers = localizer.engine.generate([part.request for part in parts])
-    for answer in answers:
-        if answer.unanswered:
-            raise BusyError(answer.error or "the engine gave no answer")
     found = localizer.reader.read(parts, answers)
     parsed = [
         parse_selection(answer.text, len(part.view.turn_ids), len(part.view.image_ids))

@@ -18,6 +18,7 @@ from ffr_core.errors import FfrError
 from ffr_core.metrics import segmentation
 from ffr_core.metrics.coherence import coherence
 from ffr_core.types import Selection
+from jobs.eval_sets import turns_of
 from jobs.report.answers import ENGINE_ERRORS
 from jobs.report.config import Part, ReportConfig, SetConfig, SystemConfig
 from jobs.report.fingerprints import fingerprint
@@ -94,6 +95,7 @@ def measure(
     system: EvalSystem, data: EvalData, parts: Sequence[Part], clip: ClipEmbedder | None = None
 ) -> Cell:
     """Run the parts that the system has and the set has gold for; the others are absent."""
+    data = system.shown or data
     cell: Cell = {}
     if "selection" in parts and system.select and data.asked:
         cell["selection"] = _selection(system, data, clip)
@@ -162,17 +164,11 @@ def _corpus_counts(data: EvalData, position: int, found: Found) -> Cell:
     An id that does not exist is a wrong pair; `unknown` of `fp` are such.
     """
     dialogue, query = data.asked[position]
-    of_image = {d.dialogue_id: d.turn_of_image for d in data.dialogues}
+    by_id = {d.dialogue_id: d for d in data.dialogues}
     pairs = {
-        (name, turn)
-        for name, chosen in found.answers
-        for turn in (
-            *chosen.utterance_ids,
-            *(of_image[name][i] for i in chosen.image_ids),
-        )
+        (name, turn) for name, chosen in found.answers for turn in turns_of(by_id[name], chosen)
     }
-    gold = {(dialogue.dialogue_id, turn) for turn in query.relevance.utterance_ids}
-    gold |= {(dialogue.dialogue_id, dialogue.turn_of_image[i]) for i in query.relevance.image_ids}
+    gold = {(dialogue.dialogue_id, turn) for turn in turns_of(dialogue, query.relevance)}
     unknown = sum(sum(_unknown(chosen).values()) for _, chosen in found.answers)
     return {
         "tp": len(gold & pairs),

@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ffr_core.metrics.ranking import rank_of
 from ffr_core.passages import image_words, passage_of, turn_text
 from ffr_core.protocols import Encoder
 from ffr_core.types import Dialogue, Fragment, Passage, Selection
+from jobs.eval_index import cached
+from jobs.eval_sets import Asked, Gold
 from jobs.report.config import ReportConfig, SystemConfig
 from jobs.report.sets import EvalData
-from jobs.report.simple import best, group_places, rank_of
-from jobs.report.systems import Asked, Clusters, EvalSystem, Found, Gold, NotRun, Ranked
+from jobs.report.simple import best, group_places
+from jobs.report.systems import Clusters, EvalSystem, Found, NotRun, Ranked
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -262,15 +265,6 @@ def unit(rows_ND: NDArray[np.float32]) -> Vectors:
     norms_N1 = np.linalg.norm(rows_ND, axis=1, keepdims=True)
     result: Vectors = (rows_ND / np.maximum(norms_N1, 1e-12)).astype(np.float32)
     return result
-
-
-def cached(encoder: Encoder, cache: str | None) -> Encoder:
-    """The encoder behind a cache on disk, if there is a folder for it."""
-    if cache is None:
-        return encoder
-    from ffr_core.embedding.cache import CachedEncoder
-
-    return CachedEncoder(encoder, cache)
 
 
 def image_opener(data: EvalData) -> Callable[[str], PIL.Image.Image]:

@@ -18,12 +18,15 @@ from ffr_core.engine.loading import model_fingerprint
 from ffr_core.errors import FfrError
 from ffr_core.profile import load_profile, profile_path
 from ffr_core.prompts import Prompts
-from ffr_core.records import read_jsonl
+from jobs.eval_sets import read_set
 from jobs.report.config import ReportConfig, SetConfig, SystemConfig
 
 VERSION = 2
 """Of the form of a cell; another form is measured again."""
-CODE = {"ffr_core": ("**/*.py", "data/**/*.json"), "jobs": ("report/*.py", "evaluate.py")}
+CODE = {
+    "ffr_core": ("**/*.py", "data/**/*.json"),
+    "jobs": ("report/*.py", "eval_sets.py", "eval_index.py", "reading.py", "index_rows.py"),
+}
 """Package -> files of code, and of weights in JSON."""
 UNREADABLE = "unreadable"
 """In the place of what cannot be read; the cell itself says what is wrong with it."""
@@ -55,13 +58,12 @@ def _set_parts(item: SetConfig) -> Iterator[str]:
     files = sorted(root.glob("*.jsonl")) if root.is_dir() else [root]
     for path in (*files, *(Path(p) for p in (item.translation, item.queries) if p)):
         yield _content(path)
-    for path in files:
-        try:
-            images = [image for dialogue in read_jsonl(path) for image in dialogue.images]
-        except (FfrError, OSError, ValueError):
-            yield UNREADABLE
-        else:
-            yield from map(_picture, dict.fromkeys(image.uri for image in images if image.uri))
+    try:
+        images = [image for dialogue in read_set(root) for image in dialogue.images]
+    except (FfrError, OSError, ValueError):
+        yield UNREADABLE
+    else:
+        yield from map(_picture, dict.fromkeys(image.uri for image in images if image.uri))
 
 
 def _model_parts(report: ReportConfig, system: SystemConfig) -> Iterator[str]:

@@ -22,6 +22,7 @@ from typing import Any
 
 from ffr_core.errors import InputError
 from ffr_core.types import Dialogue, Selection
+from jobs.eval_sets import spaced, turns_of
 
 LIKERT = ("relevance", "coverage")
 CHOICES = ("coverage", "relevance", "coherence")
@@ -89,12 +90,7 @@ def make_items(
             " the report first"
         )
     queries = [row["query"] for row in (used[0]["free"] if free else used[0]["queries"])]
-    chosen = range(len(queries))
-    if limit and limit < len(queries):
-        chosen = range(0, limit)
-        places = [i * len(queries) // limit for i in chosen]
-    else:
-        places = list(chosen)
+    places = spaced(range(len(queries)), limit)
     return [_item(used, set_name, queries[i], i, bool(free), seed) for i in places]
 
 
@@ -130,8 +126,7 @@ def answer_text(answer: Answer, dialogues: Mapping[str, Dialogue]) -> str:
     lines = []
     for dialogue_id, selection in answer.found:
         dialogue = dialogues[dialogue_id]
-        of_image = dialogue.turn_of_image
-        turns = sorted({*selection.utterance_ids, *(of_image[i] for i in selection.image_ids)})
+        turns = sorted(turns_of(dialogue, selection))
         if turns and len(answer.found) > 1:
             lines.append(f"[{dialogue.title or dialogue_id}]")
         for turn_id in turns:

@@ -12,25 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from ffr_core.localization.f2rvlm import F2rvlmLocalizer, F2rvlmReader
-from ffr_core.metrics.ranking import RECALL_CUTOFFS
 from ffr_core.parts import (
     build_builder,
     build_encoder,
-    build_index,
     build_localizer,
     build_system,
     part_engine,
 )
-from ffr_core.pipeline import write_dialogues
 from ffr_core.profile import Profile, load_profile
 from ffr_core.protocols import Encoder, Localizer
-from ffr_core.types import Dialogue, Filters, Selection
-from jobs.evaluate import BATCH, TENANT
+from ffr_core.types import Dialogue, Selection
+from jobs.eval_index import TENANT, cached, fill, placed, rank_gold, read_pictures
+from jobs.eval_sets import Asked, Gold
 from jobs.report.answers import Asker
 from jobs.report.config import ReportConfig, SystemConfig
-from jobs.report.embedding_systems import cached, unit
 from jobs.report.sets import EvalData
-from jobs.report.systems import Asked, Chosen, Clusters, EvalSystem, Found, Gold, NotRun, Ranked
+from jobs.report.systems import Chosen, Clusters, EvalSystem, Found, NotRun, Ranked
 
 WHOLE_DIALOGUE = 1_000_000
 """Turns of a window that holds every dialogue."""
@@ -42,7 +39,7 @@ def profile_system(config: SystemConfig, report: ReportConfig, data: EvalData) -
     The index and the store stand in a temporary folder. A search is timed: it has no cache of
     vectors.
     """
-    profile = load_profile(config.profile).with_image_root(Path(data.folder))
+    profile, shown = _seen(config, data)
     plain = build_encoder(profile.encoder)
     encoder = cached(plain, report.cache)
     counts: Counter[str] = Counter()
@@ -57,6 +54,7 @@ def profile_system(config: SystemConfig, report: ReportConfig, data: EvalData) -
         rank=partial(_rank, profile, encoder),
         search=partial(_search, profile, encoder, plain),
         counts=counts,
+        shown=shown,
     )
 
 
@@ -65,7 +63,7 @@ def brute_force(config: SystemConfig, report: ReportConfig, data: EvalData) -> E
 
     A search is timed: it has no cache of vectors.
     """
-    profile = load_profile(config.profile).with_image_root(Path(data.folder))
+    profile, shown = _seen(config, data)
     plain = build_encoder(profile.encoder)
     counts: Counter[str] = Counter()
     least = profile.search.min_relevance
@@ -73,7 +71,20 @@ def brute_force(config: SystemConfig, report: ReportConfig, data: EvalData) -> E
         select=partial(read_all, _localizer(profile, cached(plain, report.cache)), counts),
         search=partial(read_corpus, _localizer(profile, plain), counts, least),
         counts=counts,
+        shown=shown,
     )
+
+
+def _seen(config: SystemConfig, data: EvalData) -> tuple[Profile, EvalData | None]:
+    """The profile, and the set with the text in its pictures where the profile reads that.
+
+    The pictures are read once, here, for all parts; the profile that is returned reads none.
+    """
+    profile = load_profile(config.profile).with_image_root(Path(data.folder))
+    if not profile.ocr.enabled:
+        return profile, None
+    blind, dialogues = read_pictures(profile, data.dialogues)
+    return blind, data.showing(dialogues)
 
 
 def vlm_system(config: SystemConfig, data: EvalData) -> EvalSystem:
@@ -156,29 +167,8 @@ def _localizer(profile: Profile, encoder: Encoder) -> Localizer:
 
 
 def _rank(profile: Profile, encoder: Encoder, gold: Gold, asked: Sequence[Asked]) -> Ranked:
-    builder = build_builder(profile, encoder)
     with tempfile.TemporaryDirectory(prefix="ffrs-report-") as home:
-        index = build_index(at(profile, home), encoder.fingerprint, encoder.dim)
-        try:
-            items = builder.embed(list(gold))
-            for start in range(0, len(items), BATCH):
-                index.upsert_many(TENANT, [(item, "") for item in items[start : start + BATCH]])
-            vectors = {
-                (item.dialogue.dialogue_id, part.fragment.fragment_id): part.vector_D
-                for item in items
-                for part in item.fragments
-            }
-            queries_QD = encoder.encode_queries([query.query for _, query in asked])
-            ranks: list[int | None] = []
-            cosines = []
-            for (dialogue, query), vector_D in zip(asked, queries_QD, strict=True):
-                right = (dialogue.dialogue_id, query.fragment_id or 0)
-                hits = index.search(TENANT, vector_D, query.query, Filters(), max(RECALL_CUTOFFS))
-                keys = [(hit.dialogue_id, hit.fragment.fragment_id) for hit in hits]
-                ranks.append(keys.index(right) if right in keys else None)
-                cosines.append(float(unit(vectors[right][None])[0] @ vector_D))
-        finally:
-            index.close()
+        ranks, cosines = rank_gold(placed(profile, home), encoder, gold, asked)
     return Ranked(ranks=ranks, cosines=cosines)
 
 
@@ -192,11 +182,9 @@ def _search(
     """The two-stage search; recall and localizer read without the cache: seconds are true."""
     with (
         tempfile.TemporaryDirectory(prefix="ffrs-report-") as home,
-        build_system(at(profile, home), encoder, _localizer(profile, plain)) as system,
+        build_system(placed(profile, home), encoder, _localizer(profile, plain)) as system,
     ):
-        for start in range(0, len(dialogues), BATCH):
-            items = system.builder.build(dialogues[start : start + BATCH])
-            write_dialogues(system.index, system.payloads, TENANT, items)
+        fill(system, dialogues)
         searching = replace(system, builder=replace(system.builder, encoder=plain))
         found = []
         for query in queries:
@@ -209,10 +197,3 @@ def _search(
 
 def _answer(answer: Any) -> tuple[str, Selection]:
     return answer.dialogue_id, answer.localization.selection
-
-
-def at(profile: Profile, home: str) -> Profile:
-    """The profile with an index and a store of its own below `home`."""
-    index = profile.index.model_copy(update={"uri": f"{home}/i.db"})
-    storage = profile.storage.model_copy(update={"uri": f"{home}/store"})
-    return profile.model_copy(update={"index": index, "storage": storage})

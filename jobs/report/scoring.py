@@ -121,7 +121,7 @@ def summarize_selection(cell: Cell, resamples: int) -> dict[str, Any]:
         },
         "per_dialogue": per_dialogue(cell, table_QS),
         "groups": {
-            name: grouped(cell, table_QS, [q["groups"][name] for q in cell["queries"]], resamples)
+            name: grouped(table_QS, [q["groups"][name] for q in cell["queries"]], resamples)
             for name in GROUPS
         },
         "seconds": float(np.mean([row["seconds"] for row in cell["selection"]])),
@@ -149,9 +149,7 @@ def per_dialogue(cell: Cell, table_QS: Table) -> dict[str, dict[str, float]]:
     }
 
 
-def grouped(
-    cell: Cell, table_QS: Table, names: Sequence[str], resamples: int
-) -> dict[str, dict[str, Any]]:
+def grouped(table_QS: Table, names: Sequence[str], resamples: int) -> dict[str, dict[str, Any]]:
     """Micro scores of each group of queries (`_three_of_part`), and the share left empty."""
     main = headline(table_QS)
     place = MODALITIES.index(main)

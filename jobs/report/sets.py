@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ffr_core.errors import InputError, NotFoundError
-from ffr_core.types import Dialogue, Fragment, Query, Selection
-from jobs.evaluate import EXCLUDED, read_set, without_times
+from ffr_core.types import Dialogue, Query, Selection
+from jobs.eval_sets import EXCLUDED, Asked, EvalSet, read_set, spaced, turns_of, without_times
 from jobs.report.config import SetConfig
-
-Asked = tuple[Dialogue, Query]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalData:
-    """One set as it is asked."""
+class EvalData(EvalSet):
+    """One set of a report as it is asked."""
 
     config: SetConfig
-    dialogues: list[Dialogue]
-    asked: list[Asked]
     ids: list[str]
     """Query id of each asked query: `dialogue_id/position`."""
     free: list[str]
@@ -36,36 +32,13 @@ class EvalData:
         path = Path(self.config.path)
         return str((path if path.is_dir() else path.parent).resolve())
 
-    @property
-    def gold(self) -> list[tuple[Dialogue, tuple[Fragment, ...]]]:
-        """Dialogues with gold fragments; empty fragments are left out."""
-        return [
-            (
-                dialogue,
-                tuple(
-                    Fragment(fragment_id=i, turn_ids=tuple(sorted(set(part))))
-                    for i, part in enumerate(dialogue.fragments)
-                    if part
-                ),
-            )
-            for dialogue in self.dialogues
-            if dialogue.fragments
-        ]
-
-    @property
-    def with_fragment(self) -> list[int]:
-        """Positions of the asked queries that name a gold fragment."""
-        return [
-            i for i, (d, q) in enumerate(self.asked) if q.fragment_id is not None and d.fragments
-        ]
-
 
 def load_data(config: SetConfig) -> EvalData:
     """Read a set, translate it, thin it out.
 
     Raises:
         NotFoundError: No such file.
-        InputError: A set or a translation that cannot be read, or one id for two dialogues.
+        InputError: A translation that cannot be read, or what `read_set` refuses.
     """
     path = Path(config.path)
     if not path.exists():
@@ -88,15 +61,14 @@ def load_data(config: SetConfig) -> EvalData:
             else:
                 text = query.query if translated is None else translated.queries[name]
                 asked.append((name, (dialogue, replace(query, query=text))))
-    limit = config.max_queries
-    if limit and len(asked) > limit:
-        left_out["max_queries"] = len(asked) - limit
-        asked = [asked[i * len(asked) // limit] for i in range(limit)]
+    kept_queries = spaced(asked, config.max_queries)
+    if len(kept_queries) < len(asked):
+        left_out["max_queries"] = len(asked) - len(kept_queries)
     return EvalData(
         config=config,
         dialogues=kept,
-        asked=[item for _, item in asked],
-        ids=[name for name, _ in asked],
+        asked=[item for _, item in kept_queries],
+        ids=[name for name, _ in kept_queries],
         free=free,
         left_out=left_out,
     )
@@ -187,7 +159,7 @@ def normalized_span(dialogue: Dialogue, gold: Selection) -> float | None:
     Example:
         Gold turns 2, 3 and 7: (7 - 2 + 1) / 3 = 2.
     """
-    turns = {*gold.utterance_ids, *(dialogue.turn_of_image[i] for i in gold.image_ids)}
+    turns = turns_of(dialogue, gold)
     return (max(turns) - min(turns) + 1) / len(turns) if turns else None
 
 
@@ -198,12 +170,6 @@ def span_bucket(span: float) -> str:
     return "up to 2" if span <= 2 else "over 2"
 
 
-def mean_gold_length(gold: Sequence[tuple[Dialogue, tuple[Fragment, ...]]]) -> float:
-    """Turns per gold fragment over a set."""
-    turns = sum(len(dialogue.turns) for dialogue, _ in gold)
-    return turns / max(1, sum(len(parts) for _, parts in gold))
-
-
 def _dialogues(path: Path, config: SetConfig) -> list[Dialogue]:
     dialogues = read_set(path)
     return [without_times(d) for d in dialogues] if config.hide_timestamps else dialogues
@@ -211,7 +177,9 @@ def _dialogues(path: Path, config: SetConfig) -> list[Dialogue]:
 
 def _lines(path: str) -> list[str]:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no UTF-8 text ({error}); save it as UTF-8") from error
     except OSError as error:
         raise NotFoundError(f"{path} cannot be read ({error}); check the path") from error
     return [line for line in text.splitlines() if line.strip()]

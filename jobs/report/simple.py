@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ffr_core.index.bm25 import Bm25
+from ffr_core.metrics.ranking import rank_of
 from ffr_core.passages import passage_of, turn_text
 from ffr_core.segmentation.baselines import even_cuts, reply_rule
 from ffr_core.types import Dialogue, Selection
-from jobs.report.sets import mean_gold_length
-from jobs.report.systems import Asked, Clusters, EvalSystem, Found, Gold, Ranked
+from jobs.eval_sets import Asked, Gold, mean_gold_length
+from jobs.report.systems import Clusters, EvalSystem, Found, Ranked
 
 
 def bm25(best_turns: int) -> EvalSystem:
@@ -30,15 +31,12 @@ def bm25(best_turns: int) -> EvalSystem:
 
     def rank(gold: Gold, asked: Sequence[Asked]) -> Ranked:
         keys = [(d.dialogue_id, f.fragment_id) for d, parts in gold for f in parts]
-        texts = [passage_of(d, f.turn_ids).text for d, parts in gold for f in parts]
-        index = Bm25(texts)
-        wanted = [(d.dialogue_id, q.fragment_id) for d, q in asked]
-        return Ranked(
-            ranks=[
-                rank_of(keys.index(key), index.scores(query.query)) if key in keys else None
-                for key, (_, query) in zip(wanted, asked, strict=True)
-            ]
-        )
+        index = Bm25([passage_of(d, f.turn_ids).text for d, parts in gold for f in parts])
+        ranks: list[int | None] = []
+        for dialogue, query in asked:
+            right = keys.index((dialogue.dialogue_id, query.fragment_id or 0))
+            ranks.append(rank_of(right, index.scores(query.query)))
+        return Ranked(ranks=ranks)
 
     def search(dialogues: Sequence[Dialogue], queries: Sequence[str]) -> list[Found]:
         places = [(d.dialogue_id, turn.turn_id) for d in dialogues for turn in d.turns]
@@ -81,12 +79,6 @@ def best(scores_N: np.ndarray, count: int) -> list[int]:
     """Rows of the highest scores above 0, best first; equal scores in order."""
     order = np.argsort(-scores_N, kind="stable")[:count]
     return [int(row) for row in order if scores_N[row] > 0]
-
-
-def rank_of(right: int, scores_N: np.ndarray) -> int:
-    """0-based; ties count against the right one only when they stand before it."""
-    better = int((scores_N > scores_N[right]).sum())
-    return better + int((scores_N[:right] == scores_N[right]).sum())
 
 
 def group_places(places: Sequence[tuple[str, int]]) -> tuple[tuple[str, Selection], ...]:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ffr_core.errors import ConfigError
-from ffr_core.types import Dialogue, Fragment, Query, Selection
+from ffr_core.types import Dialogue, Selection
+from jobs.eval_sets import Asked, Gold
 from jobs.report.config import ReportConfig, SystemConfig
 from jobs.report.sets import EvalData
 
-Asked = tuple[Dialogue, Query]
 Clusters = list[tuple[int, ...]]
-Gold = Sequence[tuple[Dialogue, tuple[Fragment, ...]]]
 
 
 class NotRun(ConfigError):
@@ -67,6 +66,8 @@ class EvalSystem:
     """Searches the whole corpus, on its own fragments."""
     counts: Counter[str] = field(default_factory=Counter)
     """What went wrong while it ran, by reason."""
+    shown: EvalData | None = None
+    """The set as the system sees it where that differs: with the text in its pictures."""
 
 
 def build_system(config: SystemConfig, report: ReportConfig, data: EvalData) -> EvalSystem:

@@ -236,7 +236,7 @@ class State:
 
 def write(model: Any, tokenizer: Any, out: Path, made_by: dict[str, Any]) -> None:
     """Write config, bfloat16 weights, tokenizer, processor and `made_by.json`."""
-    from jobs.bench.common import commit
+    from jobs.checkout import commit
 
     model.model.language_model.config._attn_implementation = "sdpa"
     out.mkdir(parents=True, exist_ok=True)

@@ -8,15 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from jobs.training.config import BatchConfig
-
-if TYPE_CHECKING:
-    pass
-
-IGNORED = -100
-"""Label of a token that carries no loss."""
 
 
 def plan_epoch(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ffr_core.errors import ConfigError
 from ffr_core.records import record_from_dialogue
 from ffr_core.types import Dialogue
+from jobs.checkout import commit
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,7 +47,7 @@ class Provenance:
     data_hash: str
     """Hash of all training records in their order."""
     commit: str
-    """Git commit of the code; `unknown` outside a checkout, `+dirty` with changed files."""
+    """Of the code, see `jobs.checkout`."""
     model: str | None = None
     """Fingerprint of what is trained from; where it lies does not matter."""
     prompts: str | None = None
@@ -70,30 +70,8 @@ def provenance(
 ) -> Provenance:
     """Describe a run that starts from the code in this checkout."""
     return Provenance(
-        config=config, data_hash=data_hash, commit=git_commit(), model=model, prompts=prompts
+        config=config, data_hash=data_hash, commit=commit(), model=model, prompts=prompts
     )
-
-
-def git_commit() -> str:
-    """The commit of the checkout that holds this file."""
-    here = Path(__file__).parent
-    try:
-        commit = _git(here, "rev-parse", "HEAD")
-        dirty = _git(here, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return f"{commit}+dirty" if dirty else commit
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=20,
-    )
-    return done.stdout.strip()
 
 
 def save_state(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -64,11 +64,6 @@ class TrainingSequence:
         """L."""
         return len(self.input_ids_L)
 
-    @property
-    def is_packed(self) -> bool:
-        """Whether it has branches."""
-        return bool(self.branch_L[-1] > 0)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainingBatch:
@@ -90,7 +85,7 @@ class TrainingBatch:
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Move everything."""
-        moved = {
+        moved: dict[str, Any] = {
             name: value.to(device)
             for name in self.__slots__
             if isinstance(value := getattr(self, name), Tensor | BranchMask)

@@ -27,7 +27,7 @@ from jobs.training.distributed import (
     clip_gradients,
     gather_objects,
 )
-from jobs.training.examples import Example, read_examples
+from jobs.training.examples import Example, Examples, read_examples
 from jobs.training.logs import RunLog
 from jobs.training.run import Deadline, Session
 from jobs.training.sequences import TrainingBatch, collate_sequences
@@ -101,13 +101,7 @@ def prepare(config: SftConfig, session: Session) -> Run:
             f"no training sequence is left of {len(data.examples)} examples"
             f" ({_reasons(counts, source.example_of)}); check `train` and `max_length`"
         )
-    held_out = read_examples(config.evaluation, config.task, config.views)
-    if config.evaluation and not held_out.examples:
-        raise ConfigError(
-            f"the evaluation files give no example of the task {config.task!r}"
-            f" ({_reasons(held_out.counts, {})}), so no checkpoint would be the best one; correct"
-            " `evaluation`, or leave it out for a run that keeps its last adapter only"
-        )
+    held_out = _evaluation_examples(config)
     counts.update({f"evaluation_{name}": count for name, count in held_out.counts.items()})
     return Run(
         config=config,
@@ -124,6 +118,18 @@ def prepare(config: SftConfig, session: Session) -> Run:
         counts=dict(counts),
         example_of=source.example_of,
     )
+
+
+def _evaluation_examples(config: SftConfig) -> Examples:
+    """What the best checkpoint is chosen by; none where no files are given."""
+    held_out = read_examples(config.evaluation, config.task, config.views)
+    if config.evaluation and not held_out.examples:
+        raise ConfigError(
+            f"the evaluation files give no example of the task {config.task!r}"
+            f" ({_reasons(held_out.counts, {})}), so no checkpoint would be the best one; correct"
+            " `evaluation`, or leave it out for a run that keeps its last adapter only"
+        )
+    return held_out
 
 
 def _reasons(counts: Mapping[str, int], example_of: Mapping[str, str]) -> str:
@@ -191,7 +197,7 @@ class Loop:
             with torch.autocast(model.device.type, torch.bfloat16, enabled=config.autocast):
                 sums = model.losses(batch)
             loss = sums.answer / tokens + config.auxiliary_loss_weight * sums.auxiliary / pairs
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             answer += float(sums.answer.detach())
             auxiliary += float(sums.auxiliary.detach())
             correct += sums.correct
@@ -236,7 +242,6 @@ class Loop:
             yield collate_sequences(rows, pad).to(state.model.device)
 
     def _evaluate(self, step: int) -> dict[str, float]:
-
         state = self._state
         if not state.evaluation:
             return {}

@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ffr_core.errors import InputError, RecordError
-from jobs.evaluate import describe, evaluate_file, load_set
+from jobs.eval_sets import load_set
+from jobs.eval_text import describe
+from jobs.evaluate import evaluate_file
 
 PROFILE = '[encoder]\nkind = "hashing"\n[index]\nkind = "{index}"\nuri = "{{home}}/i.db"\n'
 TOPICS = {

@@ -18,10 +18,10 @@ from moto.server import ThreadedMotoServer
 
 from ffr_core.errors import ConfigError, NotFoundError
 from ffr_core.parts import build_builder, build_encoder, open_system
-from ffr_core.pipeline import delete_dialogue
 from ffr_core.profile import load_profile
 from ffr_core.records import dialogue_from_record
 from ffr_core.types import Dialogue, Fragment, Turn
+from ffr_core.writing import delete_dialogue
 from jobs.index_corpus import run
 from jobs.index_owner import Claim, IndexOwner
 from jobs.index_report import describe, exceeds
@@ -130,6 +130,15 @@ def test_the_last_record_of_an_id_wins_wherever_it_stands(place):
         assert kept.turns == dialogue_from_record(record("x", seed=3)).turns
 
 
+def test_the_longer_record_of_an_id_wins_whatever_its_file_is_called(place):
+    write(place.corpus / "x-april.jsonl", [record("x", num_turns=9, seed=4)])
+    write(place.corpus / "x.jsonl", [record("x", num_turns=8, seed=3)])
+    summary = place.run()
+    assert summary["skipped"] == {"duplicate_id": 1}
+    with open_system(str(place.profile), place.home) as system:
+        assert len(system.get("x").turns) == 9
+
+
 def test_images_outside_the_roots_and_images_that_are_gone(place):
     PIL.Image.new("RGB", (8, 8)).save(place.corpus / "here.png")
     outside = place.corpus.parent / "outside.png"
@@ -213,8 +222,8 @@ def test_what_the_index_refuses_costs_no_neighbor(place):
     one_fragment = (Fragment(fragment_id=0, turn_ids=tuple(range(4_100))),)
     items = [*builder.build([gone, kept]), *builder.embed([(whole, one_fragment)])]
     owner = IndexOwner(profile.model_dump(), encoder.fingerprint, encoder.dim, "default", "run")
-    order = [(("a.jsonl", i), pickle.dumps(item)) for i, item in enumerate(items)]
-    claim = Claim(dialogue_id="gone", order=("a.jsonl", 0), fingerprint=items[0].fingerprint)
+    order = [((1, "a.jsonl", i), pickle.dumps(item)) for i, item in enumerate(items)]
+    claim = Claim(dialogue_id="gone", order=(1, "a.jsonl", 0), fingerprint=items[0].fingerprint)
     assert owner.decide([claim], False) == ["new"]
     assert owner.write(order[:1]) == [None]
     assert owner.decide([claim], False) == ["new"]  # the same answer, also when it is written

@@ -44,3 +44,18 @@ def test_a_dialogue_shows_local_times(in_zone):
     turn |= {"timestamp": "2022-01-01T00:00:00+01:00", "confidence": 0.5, "images": []}
     record = {"dialogue_id": "d", "title": "Trip", "score": 1, "spans": [[0, 1]], "turns": [turn]}
     assert " > Bob (2022-01-01 08:00+09:00): Happy new year  50%" in describe_record(record)
+
+
+def test_lines_of_a_message_stand_below_each_other_and_pictures_say_where_they_are():
+    image = {"image_id": 0, "url": "chat/map.png", "caption": None, "confidence": 0.4}
+    missing = {"image_id": 1, "url": None, "caption": "the map", "confidence": None}
+    turn = {"turn_id": 0, "speaker": "Bob", "text": "here\nand there", "timestamp": None}
+    turn |= {"matched": True, "confidence": None}
+    turn |= {"images": [image | {"matched": True}, missing | {"matched": False}]}
+    record = {"dialogue_id": "d", "title": "", "score": 1, "spans": [[0, 1]], "turns": [turn]}
+    assert describe_record(record).splitlines()[1:] == [
+        " > Bob: here",
+        "     and there",
+        "     [image 0] chat/map.png  40%",
+        "     [image 1: the map] (no file)",
+    ]

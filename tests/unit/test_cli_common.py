@@ -158,3 +158,14 @@ def test_a_file_that_can_be_written_is_left_as_it_was(tmp_path):
     check_writable(tmp_path / "a" / "new.json")
     assert old.read_text() == "{}"
     assert list((tmp_path / "a").iterdir()) == []
+
+
+@pytest.mark.parametrize(("options", "warned"), [([], True), (["--timezone", "UTC"], False)])
+def test_an_import_says_which_zone_it_took_and_what_comes_next(tmp_path, options, warned):
+    export = tmp_path / "WhatsApp Chat with Bo.txt"
+    export.write_text("31/12/21, 10:00 - Bo: hi\n")
+    out = tmp_path / "my chats"
+    done = runner.invoke(app, ["import", "whatsapp", str(export), "--out", str(out), *options])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert ("as those of UTC" in done.stdout) is warned
+    assert done.stdout.endswith(f"written to {out}; `ffrs index '{out}'` makes it searchable\n")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ffr_core.engine.background import BackgroundEngine
 from ffr_core.engine.scripted import ScriptedEngine, prompt_text
-from ffr_core.errors import ConfigError, InputError
+from ffr_core.errors import BusyError, ConfigError, InputError
 from ffr_core.generation import Completion, GenerationRequest
 from ffr_core.images import ImageLimits, ImageReader
 from ffr_core.localization.calibration import (
@@ -120,6 +120,14 @@ def test_broken_answers_are_counted_and_errors_raised() -> None:
     assert dict(reader.counts) == {"windows": 3, "malformed": 1, "unknown_ids": 2}
     with pytest.raises(InputError, match="'d' cannot be read"):
         F2rvlmLocalizer(ScriptedEngine({"x": ""}), reader).localize("dog", dialogue(1, set()))
+
+
+def test_an_engine_that_stays_away_is_busy() -> None:
+    talk = dialogue(3, set())
+    reader = F2rvlmReader(prompts=COMPACT)
+    away = Completion(request_id="0", text="", finish_reason="error", error="503", unanswered=True)
+    with pytest.raises(BusyError, match="'d' cannot be read now: 503"):
+        reader.read(reader.parts("dog", talk), [away])
 
 
 @given(st.sets(st.integers(0, 6)), st.sets(st.integers(0, 2)))

@@ -5,16 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ffr_core.building import Builder
 from ffr_core.embedding.hashing import HashingEncoder
 from ffr_core.embedding.memo import MemoEncoder
 from ffr_core.growing import grow, has_grown
 from ffr_core.index.exact import ExactIndex
 from ffr_core.index.milvus import MilvusIndex
 from ffr_core.index.payload import PayloadStore
-from ffr_core.pipeline import Builder, add_dialogue, write_dialogues
 from ffr_core.segmentation.texttiling import TextTilingSegmenter
 from ffr_core.storage import open_storage
 from ffr_core.types import Dialogue, Image, Turn, fragments_from_clusters
+from ffr_core.writing import add_dialogue, write_dialogues
 
 
 class ByTopic:

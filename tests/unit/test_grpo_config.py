@@ -7,7 +7,7 @@ import pytest
 
 from ffr_core.config import read_toml
 from ffr_core.curriculum import SCRIPT_CURRICULUM, Difficulty
-from ffr_core.errors import ConfigError, InputError, NotFoundError
+from ffr_core.errors import ConfigError, FfrError, InputError, NotFoundError
 from ffr_core.rewards import PAPER_REWARDS, Reward, RewardSettings
 from ffr_core.rollout import Group, Rollout
 from jobs.ablate import AblationConfig, merge, render, slug, split_corpora
@@ -22,6 +22,7 @@ from jobs.grpo.config import (
 )
 from jobs.grpo.data import in_sft_share, load_samples, make_sampler
 from jobs.training.config import check_same_run
+from jobs.training.run import LaunchResult
 from jobs.training.sft_config import SftConfig
 
 CONFIGS = Path(__file__).parents[2] / "jobs" / "configs"
@@ -169,6 +170,18 @@ def test_finished_rows_are_not_mixed_with_those_of_other_settings(tmp_path, monk
     (tmp_path / "g.toml").write_text("epochs = 3\n")
     with pytest.raises(ConfigError, match=r"other values of grpo;.*a-0\.json"):
         start()
+
+
+def test_a_row_without_a_validated_checkpoint_is_no_result(tmp_path, monkeypatch):
+    ended = LaunchResult(
+        folder=tmp_path, latest=None, best=None, metrics={}, best_metrics={},
+        value={"finished": True},
+    )  # fmt: skip
+    monkeypatch.setattr("jobs.train_grpo.run", lambda config: ended)
+    values = {"out": str(tmp_path), "grpo": "grpo.toml", "rows": [{"name": "a"}], "seeds": [0]}
+    with pytest.raises(FfrError, match=r"run a-0 has no best checkpoint; .*data\.validation"):
+        ablate(AblationConfig.parse(values, "test"), CONFIGS / "tiny")
+    assert not (tmp_path / "results").exists()
 
 
 def test_resuming_with_other_settings_is_refused(tmp_path):

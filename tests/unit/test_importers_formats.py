@@ -106,7 +106,7 @@ def test_discord(tmp_path):
     assert dialogue.dialogue_id == "discord-board-games-general-1001"
     assert rows(dialogue) == [
         ("Rika", "Game night at @Joe?", None),
-        ("Joe", "Sure, setup looks like this\n[document: rules.pdf]", 0),
+        ("Joe", "Sure, setup looks like this :dice:\n[document: rules.pdf]", 0),
         ("herald", "Event\nFriday 20:00\nHost: Rika", None),
     ]
     assert times(dialogue)[0] == "2022-06-01T18:00:00.123000+02:00"
@@ -159,6 +159,19 @@ def test_wechat_columns_of_export_tools(tmp_path):
     assert rows(dialogue) == [("小王", "你好", None)]
     assert times(dialogue) == ["2022-07-01T02:00:00+00:00"]
     assert report.notes == {"decoded_as_gb18030": 1}
+
+
+def test_wechat_ids_tell_the_chats_of_one_file_apart(tmp_path):
+    path = tmp_path / "messages.csv"
+    path.write_text(
+        "TalkerId,Type,CreateTime,StrContent,NickName\n"
+        "7,1,1656640800,你好,小王\n8,1,1656640900,瓷砖,刘洋\n7,1,1656641000,在吗,小王\n8,,,,\n",
+        encoding="utf-8",
+    )
+    report, dialogues = run("wechat", path, tmp_path)
+    assert [dialogue.title for dialogue in dialogues] == ["messages 7", "messages 8"]
+    assert [[turn.text for turn in d.turns] for d in dialogues] == [["你好", "在吗"], ["瓷砖"]]
+    assert report.left_out == {"blank": 1}
 
 
 def test_jsonl_records_images_and_gold(tmp_path):

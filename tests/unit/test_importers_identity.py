@@ -65,6 +65,42 @@ def test_a_later_export_of_a_chat_keeps_its_id(later, options, tmp_path):
     assert ids("whatsapp", again, tmp_path / "again", **options) == first
 
 
+GROWN = FIRST + "25/02/22, 10:00 - Ana: bye\n"
+
+
+@pytest.mark.parametrize(
+    ("march", "april", "kept"),
+    [
+        (FIRST, GROWN, [3]),
+        (GROWN, FIRST, [3]),
+        (FIRST, FIRST, [2]),
+        (FIRST.replace("IMG-20211228-WA0001.jpg (file attached)", "<Media omitted>"), GROWN, [3]),
+        (
+            GROWN.replace("IMG-20211228-WA0001.jpg (file attached)", "<Media omitted>"),
+            FIRST,
+            [3, 2],
+        ),
+        (FIRST + "26/02/22, 10:00 - Ana: only here\n", GROWN, [3, 3]),
+    ],
+)
+def test_a_chat_downloaded_twice_is_one_dialogue(march, april, kept, tmp_path):
+    folder, out = tmp_path / "downloads", tmp_path / "out"
+    write(folder / "other" / "WhatsApp Chat with Cy.txt", "31/12/21, 10:00 - Cy: hi\n")
+    write(folder / "march" / "WhatsApp Chat with Bo.txt", march)
+    write(folder / "april" / "WhatsApp Chat with Bo.txt", april)
+    report = import_export("whatsapp", folder, out)
+    found = {d.dialogue_id: len(d.turns) for d in read_jsonl(out / "dialogues.jsonl")}
+    lengths = [number for name, number in found.items() if name.startswith("whatsapp-bo-")]
+    assert sorted(lengths) == sorted(kept)
+    assert report.balanced and report.dialogues == 1 + len(kept)
+    assert report.kept == 1 + sum(kept)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "dead_letter.jsonl",
+        "dialogues.jsonl",
+        "summary.json",
+    ]
+
+
 def slack(folder, team, channel_id, text):
     user = {"id": "U1", "name": "ana", **({"team_id": team} if team else {})}
     write(folder / "users.json", [user])

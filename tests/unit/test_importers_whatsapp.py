@@ -216,6 +216,48 @@ def test_attached_image_is_copied_and_numbered(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("<attached: 00000013-receipt bike.pdf>", "[document: receipt bike.pdf]"),
+        ("plan.pdf • \u200e2 pages \u200e<attached: 00000014-plan.pdf>", "[document: plan.pdf]"),
+        ("plan.pdf is new <attached: 00000014-plan.pdf>", "plan.pdf is new\n[document: plan.pdf]"),
+        ("<attached: 00000017-STICKER-2025-02-20-21-46-50.webp>", "[sticker]"),
+        ("<attached: 00000016-AUDIO-2025-02-20-21-46-20.opus>", "[voice message]"),
+        ("STK-20250315-WA0004.webp (file attached)", "[sticker]"),
+        ("Pass Lina.pdf (file attached)\nPass Lina.pdf", "[document: Pass Lina.pdf]"),
+        ("DOC-20250315-WA0004.pdf (file attached)\nPass.pdf", "Pass.pdf\n[document]"),
+        ("Plan.pdf • \u200e2 Seiten \u200eDokument weggelassen", "[document: Plan.pdf]"),
+        ("our tent\nis red \u200evideo omitted", "our tent\nis red\n[video]"),
+        ("Videonachricht weggelassen", "[video]"),
+        ("he wrote video omitted", "he wrote video omitted"),
+    ],
+)
+def test_files_are_named_once_and_without_what_the_export_adds(said, expected, tmp_path):
+    line = f"[31/12/21, 21:41:05] Ana: \u200e{said}\n"
+    _, (dialogue,) = run_text(line, tmp_path, name="_chat.txt")
+    assert [turn.text for turn in dialogue.turns] == [expected]
+
+
+def test_a_picture_with_a_caption_that_the_export_leaves_out_stays_a_picture(tmp_path):
+    line = "[31/12/21, 21:41:05] Ana: the house \u200eimage omitted\n"
+    report, (dialogue,) = run_text(line, tmp_path, name="_chat.txt")
+    assert [(turn.text, len(turn.images)) for turn in dialogue.turns] == [("the house", 1)]
+    assert report.media == {"omitted_by_export": 1}
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["Du hast diese Gruppe erstellt", "Jana hat das Gruppenbild geändert",
+     "Jana hat die Einstellungen dieser Gruppe geändert", "Jana created this group"],
+)  # fmt: skip
+def test_notices_of_ios_are_no_turns(words, tmp_path):
+    text = f"[31/12/21, 21:41:05] Jana: \u200e{words}\n[31/12/21, 21:42:05] Jana: {words}\n"
+    report, (dialogue,) = run_text(text, tmp_path, name="_chat.txt")
+    assert [turn.text for turn in dialogue.turns] == [words]  # only what a person wrote
+    assert report.left_out == {"system": 1}
+
+
+@pytest.mark.parametrize(
     "words", ["terlampir: ", "\u200fמצורף: \u200e", "附件：", "liitteenä:", "attached: "]
 )
 def test_ios_pictures_in_any_language(words, tmp_path):

@@ -93,6 +93,7 @@ def test_telegram_words_of_media_and_forwards(tmp_path):
         {"game_title": "Chess", "game_link": "https://t.me/g"},
         {"location_information": {"latitude": 48.85}, "place_name": "Louvre", "address": "Rivoli"},
         {"poll": {"question": "When?", "answers": [{"text": ["Sun ", {"text": "🌞"}]}]}},
+        {"poll": {"question": "Where?", "answers": [{"text": "here", "voters": 2}]}},
         {"todo_list": {"title": "Shop", "answers": [{"text": "milk"}]}},
         {"hologram_3d": {"x": 1}},
         {"text": "I will sue you", "forwarded_from": "Max"},
@@ -110,13 +111,14 @@ def test_telegram_words_of_media_and_forwards(tmp_path):
         "[game: Chess]",
         "[location: Louvre, Rivoli]",
         "[poll: When? (Sun 🌞)]",
+        "[poll: Where? (here: 2)]",
         "[list: Shop (milk)]",
         "[unknown media: hologram 3d]",
         "[forwarded from Max] I will sue you",
         "[forwarded] gone",
         "",
     ]
-    assert report.notes == {"unknown_media": 1, "empty_text": 1, "no_time": 9}
+    assert report.notes == {"unknown_media": 1, "empty_text": 1, "no_time": 10}
 
 
 @pytest.mark.parametrize(

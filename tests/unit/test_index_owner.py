@@ -6,10 +6,10 @@ import pytest
 
 from ffr_core.index.exact import ExactIndex
 from ffr_core.parts import build_builder, build_encoder
-from ffr_core.pipeline import delete_dialogue
 from ffr_core.profile import load_profile
 from ffr_core.storage import LocalStorage
 from ffr_core.types import Dialogue, Turn
+from ffr_core.writing import delete_dialogue
 from jobs import index_owner
 from jobs.index_notes import NOTES, Note, RunNotes
 from jobs.index_owner import Claim, IndexOwner
@@ -38,11 +38,11 @@ class Home:
         parts = (self._profile.model_dump(), self._encoder.fingerprint, self._encoder.dim)
         return IndexOwner(*parts, "default", run)
 
-    def record(self, name, text, position):
+    def record(self, name, text, position, file="a.jsonl", num_turns=1):
         """What the stages send about a record: a claim, and what is written of it."""
-        dialogue = Dialogue(dialogue_id=name, turns=(Turn(turn_id=0, speaker="Ana", text=text),))
-        (item,) = self._builder.build([dialogue])
-        order = ("a.jsonl", position)
+        turns = tuple(Turn(turn_id=i, speaker="Ana", text=text) for i in range(num_turns))
+        (item,) = self._builder.build([Dialogue(dialogue_id=name, turns=turns)])
+        order = (num_turns, file, position)
         claim = Claim(dialogue_id=name, order=order, fingerprint=item.fingerprint)
         return claim, (order, pickle.dumps(item))
 
@@ -97,6 +97,19 @@ def test_an_owner_that_was_lost_still_keeps_the_last_record(home):
     assert header.fingerprint == last[0].fingerprint
 
 
+@pytest.mark.parametrize("grown", ["ana-april/x.jsonl", "april/x.jsonl", "zoo/x.jsonl"])
+def test_the_longer_export_of_a_chat_wins_whatever_its_folder_is_called(grown, home):
+    march = home.record("ana", "hi", 0, "ana/x.jsonl", num_turns=3)
+    april = home.record("ana", "hi", 0, grown, num_turns=5)
+    for run, records in enumerate(([march, april], [april, march])):
+        owner = home.owner(f"run {run}")
+        owner.decide([claim for claim, _ in records], False)
+        for _, item in records:
+            owner.write([item])
+        (header,) = owner._index.headers("default", ["ana"]).values()
+        assert header.fingerprint == april[0].fingerprint
+
+
 def test_a_restored_dialogue_is_new_for_the_whole_run(home):
     claim, item = home.record("x", "red bus", 0)
     owner = home.owner("first")
@@ -132,16 +145,16 @@ def test_a_dry_run_keeps_no_notes(home):
 
 def test_owners_of_a_run_and_tenants_keep_their_notes_apart(tmp_path):
     storage = LocalStorage(tmp_path)
-    note = Note("ab" * 16, ("söurce\udcff.jsonl", 1), "new")
+    note = Note("ab" * 16, (3, "söurce\udcff.jsonl", 1), "new")
     one, ten, other = (
         RunNotes(storage, "default", "run", 1),
         RunNotes(storage, "default", "run", 10),
         RunNotes(storage, "other tenant", "older", 1),
     )
     for number, notes in enumerate((one, ten, other)):
-        notes.add([note._replace(order=("söurce\udcff.jsonl", number))])
+        notes.add([note._replace(order=(3, "söurce\udcff.jsonl", number))])
     again = RunNotes(storage, "default", "run", 1)
-    assert list(again.read()) == [note._replace(order=("söurce\udcff.jsonl", 0))]
+    assert list(again.read()) == [note._replace(order=(3, "söurce\udcff.jsonl", 0))]
     again.clear()
     assert [len([*notes.read()]) for notes in (one, ten, other)] == [0, 1, 1]
     broken = (tmp_path / next(storage.list(ten._prefix))).with_name(".writing-x")

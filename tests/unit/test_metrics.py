@@ -8,7 +8,7 @@ from sklearn import metrics as sk
 
 from ffr_core.metrics import segmentation, selection
 from ffr_core.metrics.bootstrap import f1_of_shares, paired_difference
-from ffr_core.metrics.ranking import mean_cosine, recall_at_k
+from ffr_core.metrics.ranking import recall_at_k
 
 IDS = st.sets(st.integers(0, 19))
 
@@ -103,12 +103,6 @@ def test_recall_at_k():
     assert recall_at_k([0, 3, None, 4], 5) == 0.75
     with pytest.raises(ValueError, match="at least 1"):
         recall_at_k([0], 0)
-
-
-def test_mean_cosine_of_unit_vectors():
-    eye = np.eye(2, dtype=np.float32)
-    assert mean_cosine(eye, eye) == 1
-    assert mean_cosine(eye, eye[::-1]) == 0
 
 
 def test_paired_difference_of_equal_systems_is_zero():

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ffr_core.building import Builder, dialogue_fingerprint
 from ffr_core.embedding.hashing import HashingEncoder
 from ffr_core.passages import make_passages, passage_windows
-from ffr_core.pipeline import Builder, dialogue_fingerprint
 from ffr_core.types import Dialogue, Fragment, Turn, fragments_from_clusters
 
 

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ffr_core.engine.config import EngineConfig
@@ -142,9 +144,21 @@ def test_what_cannot_be_read_has_a_name_too(folder):
     assert len(names) == 7
 
 
+def test_pictures_of_a_parquet_set_decide_its_cells(folder):
+    rows = [json.loads((folder / "set/set.jsonl").read_text())]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "set/set.parquet")
+    (folder / "set/set.jsonl").unlink()
+    system = system_of("bm25", folder)
+    item = SetConfig(name="t", path=str(folder / "set/set.parquet"))
+    report = ReportConfig(name="r", reference="s", systems=(system,), sets=(item,))
+    first = fingerprint(report, system, item)
+    (folder / "set/a.png").write_bytes(b"another picture")
+    assert fingerprint(report, system, item) != first
+
+
 @pytest.mark.parametrize(
     "name", ["report/simple.py", "report/embedding_systems.py", "report/reading.py",
-             "report/scoring.py", "evaluate.py", "index/bm25.py"],
+             "report/scoring.py", "eval_sets.py", "eval_index.py", "index/bm25.py"],
 )  # fmt: skip
 def test_new_code_is_measured_anew(name, monkeypatch):
     before, read = code_hash.__wrapped__(), Path.read_bytes

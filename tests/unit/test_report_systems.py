@@ -12,8 +12,9 @@ from ffr_core.engine.config import EngineConfig
 from ffr_core.engine.scripted import ScriptedEngine, prompt_text
 from ffr_core.errors import InputError, NotFoundError
 from ffr_core.generation import Completion
+from ffr_core.metrics.ranking import rank_of
 from ffr_core.types import Image, Selection
-from jobs.evaluate import load_set
+from jobs.eval_sets import load_set
 from jobs.report.cell import cell_name, measure, run_cell
 from jobs.report.config import ReportConfig, SetConfig, SystemConfig
 from jobs.report.embedding_systems import EncoderElements, stand_out, vector_system
@@ -21,7 +22,7 @@ from jobs.report.fingerprints import fingerprint
 from jobs.report.reading import vlm_system
 from jobs.report.scoring import summarize_selection
 from jobs.report.sets import load_data, query_rows
-from jobs.report.simple import bm25, even_lengths, rank_of
+from jobs.report.simple import bm25, even_lengths
 from jobs.report.systems import NotRun, build_system
 
 PROFILE = '[encoder]\nkind = "hashing"\n[index]\nkind = "exact"\n'
@@ -212,6 +213,11 @@ def test_a_translation_replaces_queries_and_turns_and_counts_what_is_missing(dat
     path.write_text('{"query": "no place"}\n')
     with pytest.raises(InputError, match="line 1 is no translation"):
         load_data(config)
+    path.write_text('{"query_id": "one/0", "query": "火车"}\n', encoding="gb18030")
+    with pytest.raises(InputError, match=r"zh\.jsonl is no UTF-8 text .*; save it as UTF-8"):
+        load_data(config)
+    path.write_text('{"query_id": "one/0", "query": "火车"}\n', encoding="utf-8-sig")
+    assert [query.query for _, query in load_data(config).asked] == ["火车"]
 
 
 def test_free_queries_are_asked_of_the_corpus_without_gold(data, tmp_path):
@@ -240,6 +246,53 @@ def test_two_dialogues_of_one_id_are_refused_with_both_files(tmp_path):
         with pytest.raises(InputError, match=r"'one' stands in .*a\.jsonl and again in .*b\.jsonl"):
             read(tmp_path)
         assert len(read(tmp_path / "a.jsonl").dialogues) == 1
+
+
+@pytest.mark.parametrize(("fragments", "named"), [([[0, 1], []], 1), ([[0, 1]], 4)])
+def test_a_gold_fragment_that_is_not_there_is_named(tmp_path, fragments, named):
+    gold = record("one", ["trip"])
+    gold["fragments"], gold["queries"][0]["fragment"] = fragments, named
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps(gold) + "\n")
+    for read in (lambda p: load_data(SetConfig(name="s", path=str(p))),
+                 lambda p: load_set(p, None, False)):  # fmt: skip
+        with pytest.raises(InputError, match=rf"'one'.* names the gold fragment {named},"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [("profile", ("selection", "recall", "search")), ("brute_force", ("selection", "search"))],
+)
+def test_a_profile_that_reads_pictures_reads_them_for_every_part(
+    tmp_path, monkeypatch, kind, parts
+):
+    turns = [{"turn_id": i, "speaker": "Ana", "text": f"number {i}"} for i in range(6)]
+    turns[4] |= {"text": "", "images": [{"image_id": 0, "uri": "p1.png"}]}
+    query = {"query": "dentist invoice 42.50", "utt_ids": [], "img_ids": [0], "fragment": 1}
+    dialogue = {"dialogue_id": "d", "turns": turns, "fragments": [[0, 1, 2], [3, 4, 5]]}
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps({**dialogue, "queries": [query]}) + "\n")
+    opened = []
+    monkeypatch.setattr(
+        "ffr_core.ocr.OcrReader.read",
+        lambda self, uri: opened.append(uri) or "dentist invoice total 42.50",
+    )
+    item = SetConfig(name="s", path=str(path))
+    cells = []
+    for name, more in (("blind", ""), ("seeing", "[ocr]\nenabled = true\n")):
+        (tmp_path / f"{name}.toml").write_text(PROFILE + more)
+        system = SystemConfig(
+            name=name, kind=kind, profile=str(tmp_path / f"{name}.toml"), parts=parts
+        )
+        cells.append(run_cell(report([system], item), system, item, tmp_path))
+    assert opened == [str(tmp_path / "p1.png")]
+    blind, seeing = cells
+    assert (blind["selection"][0]["img_ids"], seeing["selection"][0]["img_ids"]) == ([], [0])
+    assert seeing["search"][0]["answers"][0]["img_ids"] == [0]
+    if kind == "profile":
+        assert seeing["recall"]["ranks"] == [0]
+        assert seeing["recall"]["cosines"][0] > blind["recall"]["cosines"][0]
 
 
 def report(systems, item):

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import ray
 
@@ -38,3 +40,16 @@ def test_other_failures_and_a_second_one_are_told(starts, errors, tries):
     with pytest.raises(RuntimeError), ray_session():
         pass
     assert len([folder for folder in folders if folder != "down"]) == tries
+
+
+def test_the_level_of_the_logs_is_not_announced(starts, monkeypatch, capfd):
+    def init(**_):
+        os.write(2, b"[I] logging.cc:303: Set ray log level from environment variable X to 3\n")
+        os.write(2, b"[E] something else\n")
+
+    for address in ("", "ray.example.org:6379"):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        monkeypatch.setattr(ray, "init", init)
+        with ray_session():
+            os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "[E] something else\nafterwards\n" * 2

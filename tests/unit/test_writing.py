@@ -6,21 +6,17 @@ from dataclasses import replace
 
 import pytest
 
+from ffr_core.building import Builder
 from ffr_core.embedding.hashing import HashingEncoder
 from ffr_core.errors import RecordError
 from ffr_core.index.exact import ExactIndex
 from ffr_core.index.payload import PayloadStore
 from ffr_core.localization.embedding import EmbeddingLocalizer
-from ffr_core.pipeline import (
-    Builder,
-    System,
-    add_dialogue,
-    delete_dialogue,
-    write_dialogues,
-)
+from ffr_core.pipeline import System
 from ffr_core.segmentation.texttiling import TextTilingSegmenter
 from ffr_core.storage import open_storage
 from ffr_core.types import Dialogue, Filters, Turn
+from ffr_core.writing import add_dialogue, delete_dialogue, write_dialogues
 from serve.workers import IndexWorker
 from tests.unit.service_parts import profile_in
 
