@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ffr_core.errors import InputError
 from ffr_core.localization.embedding import gate_values, relevance_values
 from ffr_core.localization.images import image_features
 from ffr_core.localization.network import Network, logistic, network_to_json
@@ -132,7 +133,11 @@ def _example(
 
 
 def fit(examples: Sequence[Example], hidden: int = 16, seeds: int = 2) -> dict[str, Any]:
-    """Learn everything; returns the record that `EmbeddingLocalizer` reads."""
+    """Learn everything; returns the record that `EmbeddingLocalizer` reads.
+
+    Raises:
+        InputError: No query with a long selection, or none with a short one.
+    """
     names = examples[0].names
     length = names.index("length")
     turns = _held_out(examples, hidden)
@@ -170,6 +175,11 @@ def _fit_part(examples: Sequence[Example], long: bool, hidden: int, seeds: int) 
     """One of the two networks."""
     rng = np.random.default_rng(0)
     part = [e for e in examples if e.long is long]
+    if not part:
+        raise InputError(
+            f"no query has gold selections of {'more than' if long else 'at most'} {LONG} turns in"
+            " enough dialogues; name a set that has such"
+        )
     per_source = {e.source: 0.0 for e in part}
     for e in part:
         per_source[e.source] += 1

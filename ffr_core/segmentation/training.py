@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ffr_core.errors import InputError
 from ffr_core.passages import passage_of
 from ffr_core.records import read_jsonl
 from ffr_core.segmentation.addressing import Addressing
@@ -223,6 +224,36 @@ def fit_links(
     return record
 
 
+def fit_weights(
+    linear: Sequence[Sequence[Dialogue]],
+    chats: Sequence[Dialogue],
+    crowds: Sequence[Dialogue],
+    encoder: Encoder,
+) -> dict[str, Any]:
+    """All numbers of the segmenter, in the JSON form that `Weights` reads.
+
+    Args:
+        linear: Sets with contiguous gold fragments.
+        chats: Dialogues whose topics return.
+        crowds: Channels.
+        encoder: Of the turns.
+
+    Raises:
+        InputError: No chat, or no channel, has gold fragments.
+    """
+    timed, untimed = examples(chats, encoder, False), examples(chats, encoder, True)
+    sets = [*(examples(group, encoder, True) for group in linear), timed, untimed]
+    channels = [*examples(crowds[::2], encoder, True), *examples(crowds[1::2], encoder, False)]
+    if not (timed and channels):
+        raise InputError("chats and crowds with gold fragments are both needed; name more files")
+    return {
+        "gaps": _logistic_record(fit_gaps(sets)),
+        "kinds": _kinds_record(fit_kinds(sets)),
+        "pairs": _logistic_record(fit_pairs(sets, timed)),
+        "links": fit_links(channels),
+    }
+
+
 def _link_gradient(
     scorer: LinkScorer,
     features: NDArray[np.float32],
@@ -293,21 +324,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     encoder = CachedEncoder(E5Encoder(threads=1), args.cache)
-    linear = [examples(first_dialogues(name), encoder, True) for name in args.linear]
-    chats = [dialogue for name in args.chat for dialogue in first_dialogues(name)]
-    crowds = [dialogue for name in args.crowd for dialogue in first_dialogues(name)]
-    timed, untimed = examples(chats, encoder, False), examples(chats, encoder, True)
-    sets = [*linear, timed, untimed]
-    channels = [*examples(crowds[::2], encoder, True), *examples(crowds[1::2], encoder, False)]
-    weights = {
-        "gaps": _logistic_record(fit_gaps(sets)),
-        "kinds": _kinds_record(fit_kinds(sets)),
-        "pairs": _logistic_record(fit_pairs(sets, timed)),
-        "links": fit_links(channels),
-    }
+    weights = fit_weights(
+        [first_dialogues(name) for name in args.linear],
+        [dialogue for name in args.chat for dialogue in first_dialogues(name)],
+        [dialogue for name in args.crowd for dialogue in first_dialogues(name)],
+        encoder,
+    )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(weights, separators=(",", ":")) + "\n", encoding="utf-8")
-    print(f"{args.out}: {args.out.stat().st_size} bytes from {sum(map(len, sets))} dialogues")
+    print(f"{args.out}: {args.out.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
