@@ -143,7 +143,15 @@ class Dialogue:
             raise RecordError(
                 "bad_fragments", f"{where}: a gold fragment names a turn that does not exist"
             )
+        known = {i for i, part in enumerate(self.fragments or ()) if part}
         for query in self.queries or ():
+            if self.fragments and query.fragment_id is not None and query.fragment_id not in known:
+                raise RecordError(
+                    "bad_gold",
+                    f"{where}: query {query.query[:60]!r} names the gold fragment"
+                    f" {query.fragment_id}, which is empty or not one of {len(self.fragments)};"
+                    " they count from 0",
+                )
             ids, images = query.relevance.utterance_ids, query.relevance.image_ids
             if any(not 0 <= i < len(self.turns) for i in ids) or any(
                 not 0 <= i < num_images for i in images

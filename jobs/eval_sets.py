@@ -78,8 +78,7 @@ def read_set(path: Path) -> list[Dialogue]:
     Raises:
         NotFoundError: There is no such file.
         RecordError: A record or a file cannot be read.
-        InputError: Two dialogues have one id (vectors and answers are kept by it), or a query names
-            a gold fragment that is not there.
+        InputError: Two dialogues have one id; vectors and answers are kept by it.
     """
     files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     dialogues: list[Dialogue] = []
@@ -92,21 +91,8 @@ def read_set(path: Path) -> list[Dialogue]:
                     f"dialogue id {dialogue.dialogue_id!r} stands in {first} and again in {file};"
                     " each dialogue of a set needs an id of its own, rename or remove one"
                 )
-            _check_fragments(dialogue)
             dialogues.append(dialogue)
     return dialogues
-
-
-def _check_fragments(dialogue: Dialogue) -> None:
-    fragments = dialogue.fragments or ()
-    known = {i for i, part in enumerate(fragments) if part}
-    for query in dialogue.queries or ():
-        if fragments and query.fragment_id is not None and query.fragment_id not in known:
-            raise InputError(
-                f"dialogue {dialogue.dialogue_id!r}: query {query.query[:60]!r} names the gold"
-                f" fragment {query.fragment_id}, which is empty or not one of {len(fragments)};"
-                " correct `fragment` of the query, they count from 0"
-            )
 
 
 def _read_file(path: Path) -> Iterator[Dialogue]:

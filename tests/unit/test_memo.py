@@ -62,9 +62,9 @@ def test_vectors_are_forgotten_in_time_and_no_text_is_kept():
 
 
 def test_vectors_leave_memory_although_nobody_asks_again():
-    memo = MemoEncoder(Counting(), lifetime=0.1)
+    memo = MemoEncoder(Counting(), lifetime=1.0)
     memo.encode_passages([Passage(text="a")])
-    assert len(memo._halves) == 1
+    assert len(memo._halves) > 0  # in one half, or on a busy machine in two
     deadline = time.monotonic() + 10
     while len(memo._halves) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -102,6 +102,14 @@ def test_the_form_of_research_conversions():
         ({"title": 5}, "malformed"),
         ({"fragments": [[0, 7]]}, "bad_fragments"),
         ({"queries": [{"query": "q", "utt_ids": [5]}]}, "bad_gold"),
+        (
+            {"fragments": [[0]], "queries": [{"query": "q", "utt_ids": [0], "fragment": 1}]},
+            "bad_gold",
+        ),
+        (
+            {"fragments": [[0], []], "queries": [{"query": "q", "utt_ids": [0], "fragment": 1}]},
+            "bad_gold",
+        ),
         ({"queries": [{"utt_ids": [0]}]}, "malformed"),
     ],
 )
