@@ -31,6 +31,7 @@ def collect(
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     printed = started
+    first_row, first_share = started, 0.0
     with (report / "dead_letter.jsonl").open("w", encoding="utf-8") as letters:
         for row in rows:
             counts["read"] += 1
@@ -45,9 +46,13 @@ def collect(
             for letter in _letters(row):
                 counts["bad_images"] += "image_id" in letter
                 letters.write(json.dumps(letter, ensure_ascii=False) + "\n")
-            if time.monotonic() - printed > 5:
-                printed = time.monotonic()
-                _tell_progress(logs, counts, counts["consumed"] / total, printed - started)
+            now, share = time.monotonic(), min(1.0, counts["consumed"] / total)
+            if counts["read"] == 1:
+                first_row, first_share = now, share
+            if now - printed > 5:
+                printed = now
+                left = seconds_left(share - first_share, 1 - share, now - first_row)
+                _tell_progress(logs, counts, share, now - started, left)
     seconds = time.monotonic() - started
     return {
         "read": counts["read"],
@@ -82,16 +87,28 @@ def _letters(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**place, "reason": "bad_image", "image_id": int(image_id), "message": message}
 
 
-def _tell_progress(logs: LogConfig, counts: Counter[str], share: float, seconds: float) -> None:
-    """Print a line; it guesses the time that is left once something of the input was consumed."""
-    share = min(1.0, share)
+def seconds_left(done: float, to_do: float, seconds: float) -> float | None:
+    """The time that the rest will take at the pace so far; None before there is a pace.
+
+    Args:
+        done: Share of the input that was consumed after the first row, which waits for the start
+            of all workers.
+        to_do: Share that is left.
+        seconds: Since the first row.
+    """
+    return seconds * to_do / done if done > 0 else None
+
+
+def _tell_progress(
+    logs: LogConfig, counts: Counter[str], share: float, seconds: float, left: float | None
+) -> None:
     text = (
         f"{share:6.1%}  {counts['read']} dialogues  {counts['read'] / seconds:.1f} dialogues/s"
         f"  {counts['fragments'] / seconds:.1f} fragments/s"
         f"  {counts['turns'] / seconds:.0f} turns/s  {counts['tokens'] / seconds:.0f} tokens/s"
     )
-    if share > 0:
-        text += f"  ETA {math.ceil(seconds * (1 - share) / share)} s"
+    if left is not None:
+        text += f"  ETA {math.ceil(left)} s"
     tell(logs, "index", text, {"share": round(share, 4), "seconds": round(seconds, 1), **counts})
 
 

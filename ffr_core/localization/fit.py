@@ -28,7 +28,7 @@ import numpy as np
 from ffr_core.errors import InputError
 from ffr_core.localization.embedding import gate_values, relevance_values
 from ffr_core.localization.images import image_features
-from ffr_core.localization.network import Network, logistic, network_to_json
+from ffr_core.localization.network import Network, logistic, network_to_json, shipped_model
 from ffr_core.localization.reader import FeatureReader
 from ffr_core.localization.terms import asks_summary, query_form
 from ffr_core.localization.training import train_network
@@ -212,7 +212,10 @@ def _fit_rest(
     gate: dict[str, float],
     length: int,
 ) -> dict[str, Any]:
-    """Relevance and images, on held-out turn probabilities."""
+    """Relevance and images, on held-out turn probabilities.
+
+    Sets without pictures teach nothing of images: then the shipped numbers stay.
+    """
     counts = _count_by_source(examples)
     relevance: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
     images: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
@@ -226,7 +229,8 @@ def _fit_rest(
         _append(relevance, relevance_values(turns, g), answers, 1 / counts[e.source])
         for image_id, values in pictures.items():
             _append(images, values, image_id in gold_images, 1.0)
-    return {"relevance": _logistic(*relevance, 100.0), "images": _logistic(*images, 1.0)}
+    shown = _logistic(*images, 1.0) if images[0] else shipped_model()["images"]
+    return {"relevance": _logistic(*relevance, 100.0), "images": shown}
 
 
 def _append(table: tuple[list[Any], list[Any], list[Any]], *row: Any) -> None:

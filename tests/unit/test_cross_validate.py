@@ -7,6 +7,9 @@ import pytest
 
 from ffr_core.embedding.hashing import HashingEncoder
 from ffr_core.errors import InputError
+from ffr_core.localization.fit import examples_of, fit
+from ffr_core.localization.network import shipped_model
+from ffr_core.localization.reader import FeatureReader
 from ffr_core.types import Query, Selection
 from jobs.cross_validate import folds, read_sets, score_localizer, score_segmenter, without_one
 from jobs.eval_sets import read_set
@@ -53,3 +56,21 @@ def test_a_fit_without_summaries_is_refused():
     dialogues = read_set(SAMPLE)[:4]
     with pytest.raises(InputError, match="more than 8 turns"):
         score_localizer({"sample": dialogues}, {}, HashingEncoder(), most_queries=5)
+
+
+def test_sets_without_pictures_leave_what_ships_about_images():
+    summary = Query(query="Summarize it.", relevance=Selection(utterance_ids=frozenset(range(12))))
+    plain = [
+        replace(
+            d,
+            turns=tuple(replace(turn, images=()) for turn in d.turns),
+            queries=tuple(
+                replace(q, relevance=replace(q.relevance, image_ids=frozenset()))
+                for q in (*d.queries, summary)
+            ),
+        )
+        for d in read_set(SAMPLE)[::8]
+    ]
+    encoder = HashingEncoder()
+    examples = examples_of(plain, FeatureReader(encoder), encoder, 0, 1000)
+    assert fit(examples)["images"] == shipped_model()["images"]

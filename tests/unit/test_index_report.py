@@ -6,7 +6,7 @@ import pytest
 
 from ffr_core.operations.config import LogConfig
 from jobs.index_corpus import IndexJobConfig, _report_folder
-from jobs.index_report import _tell_progress, collect, describe, exceeds
+from jobs.index_report import _tell_progress, collect, describe, exceeds, seconds_left
 from jobs.index_rows import dead, empty_row
 
 
@@ -53,9 +53,11 @@ def test_a_dry_run_reports_beside_the_real_one(tmp_path):
     ]
 
 
-def test_the_time_left_is_not_guessed_before_anything_was_read(capsys):
-    for share in (0.0, 0.25, 2.0):
-        _tell_progress(LogConfig(), Counter(read=1), share, 10.0)
+def test_the_time_left_is_that_of_the_pace_after_the_first_row(capsys):
+    assert seconds_left(0.0, 0.9, 0.0) is None
+    assert seconds_left(0.25, 0.75, 10.0) == 30
+    for share, left in ((0.1, None), (0.25, 29.5), (1.0, 0.0)):
+        _tell_progress(LogConfig(), Counter(read=1), share, 10.0, left)
     out, err = capsys.readouterr()
     assert out == ""  # which is the result's alone
     first, second, last = err.splitlines()
