@@ -37,4 +37,4 @@ def test_an_index_that_another_process_holds_is_one_sentence(held, command):
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: the index file ")
     assert "i.db is open in another process" in done.stderr
-    assert "close that one" in done.stderr
+    assert "end that one" in done.stderr
