@@ -7,7 +7,8 @@ from service_calls import found
 from service_process import SECRET, record
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+PARENT_SPAN = "0xb7ad6b7169203331"
+PARENT = {"traceparent": f"00-{TRACE}-{PARENT_SPAN[2:]}-01"}
 
 
 def lines(path):
@@ -15,7 +16,10 @@ def lines(path):
 
 
 def spans_of(service, trace_id, wanted):
-    """Spans of one trace, when those with the wanted names have come."""
+    """Spans of one trace, when those with the wanted names, and those above them, have come.
+
+    A span is written when it ends, so after all that it holds.
+    """
     deadline = time.monotonic() + 20
     while True:
         spans = [
@@ -23,7 +27,9 @@ def spans_of(service, trace_id, wanted):
             for span in lines(service.folder / "spans.jsonl")
             if span["context"]["trace_id"] == f"0x{trace_id}"
         ]
-        if wanted <= {span["name"] for span in spans} or time.monotonic() > deadline:
+        known = {span["context"]["span_id"] for span in spans} | {PARENT_SPAN, None}
+        whole = all(span["parent_id"] in known for span in spans)
+        if (wanted <= {span["name"] for span in spans} and whole) or time.monotonic() > deadline:
             return spans
         time.sleep(0.2)
 
