@@ -1,11 +1,13 @@
-"""Score the localizer and the segmenter of `laptop` on dialogues that they were not fitted on.
+r"""Score the localizer and the segmenter of `laptop` on dialogues that they were not fitted on.
 
     python -m jobs.cross_validate localizer --data a.jsonl.gz b.jsonl.gz --cache DIR
-    python -m jobs.cross_validate segmenter --linear a.jsonl.gz --crowd d.jsonl.gz --cache DIR
+    python -m jobs.cross_validate segmenter --linear a.jsonl.gz --chat c.jsonl --chat d.jsonl \
+        --crowd e.jsonl.gz --crowd f.jsonl.gz --cache DIR
 
 Each set is scored twice: by models fitted on all sets without a fold of its dialogues, and by a
 model fitted on the other sets alone. Nothing is written; times are hidden where segments are
-scored. `FILE:N` stands for the first N dialogues of a file.
+scored. `FILE:N` stands for the first N dialogues of a file. Chats and crowds take two sets each:
+each is left out in turn.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ffr_core.errors import FfrError
 from ffr_core.localization.embedding import EmbeddingLocalizer
 from ffr_core.localization.fit import examples_of, fit
 from ffr_core.localization.reader import FeatureReader
@@ -128,9 +131,6 @@ def _tell(
 
 def main() -> None:
     """Read the sets, fit and score, print."""
-    from ffr_core.embedding.cache import CachedEncoder
-    from ffr_core.embedding.sentence import E5Encoder
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="what", required=True)
     localizer = commands.add_parser("localizer", help="utterance F1, micro over the queries")
@@ -143,6 +143,19 @@ def main() -> None:
         command.add_argument("--cache", required=True, help="folder for embeddings")
         command.add_argument("--folds", type=int, default=3)
     arguments = parser.parse_args()
+    if arguments.folds < 2:
+        parser.error("--folds must be at least 2: a fold is scored by what the others teach")
+    try:
+        run(arguments)
+    except FfrError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """What `main` does with arguments that were read."""
+    from ffr_core.embedding.cache import CachedEncoder
+    from ffr_core.embedding.sentence import E5Encoder
+
     encoder = CachedEncoder(E5Encoder(), arguments.cache)
     if arguments.what == "localizer":
         sets = read_sets(arguments.data)
