@@ -36,11 +36,9 @@ def build_encoder(config: EncoderConfig, s3_endpoint: str | None = None) -> Enco
         return _fem_encoder(config, s3_endpoint)
     from ffr_core.embedding.sentence import E5Encoder, MiniLmEncoder
 
-    if config.kind == "minilm":
-        return MiniLmEncoder(threads=config.threads)
-    adapter = None if config.adapter is None else Path(config.adapter)
-    return E5Encoder(
-        adapter=adapter,
+    encoder = MiniLmEncoder if config.kind == "minilm" else E5Encoder
+    return encoder(
+        adapter=None if config.adapter is None else Path(config.adapter),
         adapter_side=config.adapter_side,
         adapter_share=config.adapter_share,
         threads=config.threads,

@@ -36,11 +36,11 @@ class EncoderConfig(Config):
     threads: int | None = None
     """CPU threads of the model; all cores when left out."""
     adapter: str | None = None
-    """PEFT folder that `jobs/train_fem.py` wrote for this encoder; for `e5` and `fem`."""
+    """PEFT folder that `jobs/train_fem.py` wrote for this encoder; not for `hashing`."""
     adapter_side: Literal["both", "queries"] = "both"
-    """`e5`: what the adapter changes; as it was trained (`model.trained_side`)."""
+    """`e5`, `minilm`: what the adapter changes; as it was trained (`model.trained_side`)."""
     adapter_share: float = Field(default=1.0, gt=0, le=1)
-    """`e5` with `adapter_side = "queries"`: share of the adapted vector in a query."""
+    """`e5`, `minilm` with `adapter_side = "queries"`: share of the adapted vector in a query."""
     path: str | None = None
     """`fem`: the base model, a folder or hub id."""
     engine: Literal["transformers", "vllm"] = "transformers"
@@ -62,8 +62,8 @@ class EncoderConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> EncoderConfig:
-        if self.adapter is not None and self.kind not in ("e5", "fem"):
-            raise ValueError(f"encoder.kind {self.kind!r} takes no adapter; use `e5` or `fem`")
+        if self.adapter is not None and self.kind == "hashing":
+            raise ValueError("encoder.kind 'hashing' takes no adapter; use `e5`, `minilm` or `fem`")
         if (self.kind == "fem") != (self.path is not None):
             raise ValueError("encoder.path and encoder.kind = 'fem' go together")
         if self.engine == "vllm" and self.kind != "fem":

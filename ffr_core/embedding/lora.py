@@ -45,6 +45,8 @@ class Adapter:
     alpha: float
     tensors: Tensors
     """`<module>.lora_A.weight` and `<module>.lora_B.weight`, without the PEFT prefix."""
+    base: str = ""
+    """What names the model that it belongs to; empty before it is written."""
 
 
 def module_name(layer: int, short: str) -> str:
@@ -99,7 +101,12 @@ def read_adapter(folder: Path) -> Adapter:
         for side in "AB"
     ):
         raise InputError(f"{folder} is not a LoRA adapter of a BERT encoder; check the path")
-    return Adapter(rank=int(config["r"]), alpha=float(config["lora_alpha"]), tensors=tensors)
+    return Adapter(
+        rank=int(config["r"]),
+        alpha=float(config["lora_alpha"]),
+        tensors=tensors,
+        base=str(config.get("base_model_name_or_path") or ""),
+    )
 
 
 def merge(weights: Tensors, adapter: Adapter) -> dict[str, NDArray[np.float32]]:

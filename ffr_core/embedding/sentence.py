@@ -26,7 +26,7 @@ import numpy as np
 
 from ffr_core.embedding.bert import Bert, BertWeights, Precision, padded_length
 from ffr_core.embedding.lora import adapter_hash, merge, read_adapter
-from ffr_core.errors import ConfigError, NotFoundError
+from ffr_core.errors import ConfigError, InputError, NotFoundError
 from ffr_core.types import Passage
 
 if TYPE_CHECKING:
@@ -230,29 +230,25 @@ class E5Encoder(SentenceEncoder):
             num_heads=model.num_heads,
             epsilon=model.epsilon,
         )
-        fingerprint = _fingerprint("e5-small", path, precision, max_tokens)
-        adapted = weights
-        if adapter is not None:
-            adapted = replace(weights, tensors=merge(model.tensors, read_adapter(adapter)))
-            fingerprint += f":fem-{adapter_side}-{adapter_share:g}-{adapter_hash(adapter)}"
-        query_bert = Bert(adapted, precision)
-        plain_passages = adapter is not None and adapter_side == "queries"
-        if not 0 < adapter_share <= 1 or (adapter_share < 1 and not plain_passages):
-            raise ConfigError(
-                f"adapter_share is {adapter_share}; expected a value up to 1, below 1 only with an"
-                " adapter of the side 'queries'"
-            )
+        adapted = _Adapted(
+            weights,
+            _fingerprint("e5-small", path, precision, max_tokens),
+            precision=precision,
+            adapter=adapter,
+            side=adapter_side,
+            share=adapter_share,
+        )
         self._replacements = model.replacements
         super().__init__(
-            bert=Bert(weights, precision) if plain_passages else query_bert,
-            query_bert=query_bert,
+            bert=adapted.passages,
+            query_bert=adapted.queries,
             query_share=adapter_share,
             tokenizer=tokenizer,
             special_ids=specials,
             dim=model.word_blocks.shape[1] * 32,
             max_tokens=max_tokens,
             prefixes=("passage: ", "query: "),
-            fingerprint=fingerprint,
+            fingerprint=adapted.fingerprint,
             batch_tokens=batch_tokens,
             threads=threads,
         )
@@ -269,6 +265,9 @@ class MiniLmEncoder(SentenceEncoder):
         self,
         path: Path | None = None,
         *,
+        adapter: Path | None = None,
+        adapter_side: AdapterSide = "both",
+        adapter_share: float = 1.0,
         precision: Precision = "auto",
         max_tokens: int = 256,
         threads: int | None = None,
@@ -297,17 +296,62 @@ class MiniLmEncoder(SentenceEncoder):
             epsilon=config["layer_norm_eps"],
         )
         vocabulary = tokenizer.get_vocab()
+        adapted = _Adapted(
+            weights,
+            _fingerprint("minilm-l6", path, precision, max_tokens),
+            precision=precision,
+            adapter=adapter,
+            side=adapter_side,
+            share=adapter_share,
+        )
         super().__init__(
-            bert=Bert(weights, precision),
+            bert=adapted.passages,
+            query_bert=adapted.queries,
+            query_share=adapter_share,
             tokenizer=tokenizer,
             special_ids=(vocabulary["[CLS]"], vocabulary["[SEP]"], vocabulary["[PAD]"]),
             dim=config["hidden_size"],
             max_tokens=max_tokens,
             prefixes=("", ""),
-            fingerprint=_fingerprint("minilm-l6", path, precision, max_tokens),
+            fingerprint=adapted.fingerprint,
             batch_tokens=batch_tokens,
             threads=threads,
         )
+
+
+class _Adapted:
+    """The networks of passages and of queries, one of them or both with a LoRA merged in."""
+
+    def __init__(
+        self,
+        weights: BertWeights,
+        fingerprint: str,
+        *,
+        precision: Precision,
+        adapter: Path | None,
+        side: AdapterSide,
+        share: float,
+    ) -> None:
+        plain_passages = adapter is not None and side == "queries"
+        if not 0 < share <= 1 or (share < 1 and not plain_passages):
+            raise ConfigError(
+                f"adapter_share is {share}; expected a value up to 1, below 1 only with an"
+                " adapter of the side 'queries'"
+            )
+        self.fingerprint, merged = fingerprint, weights
+        if adapter is not None:
+            read = read_adapter(adapter)
+            # Name and hash of the weights; with precision and length an adapter may be used freely.
+            own, its = (":".join(name.split(":")[:2]) for name in (fingerprint, read.base))
+            if its != own:
+                raise InputError(
+                    f"the adapter {adapter} belongs to {read.base!r}, this encoder is {own!r}; name"
+                    " the encoder that it was trained on"
+                )
+            merged = replace(weights, tensors=merge(weights.tensors, read))
+            self.fingerprint += f":fem-{side}-{share:g}-{adapter_hash(adapter)}"
+        self.queries = Bert(merged, precision)
+        self.passages = Bert(weights, precision) if plain_passages else self.queries
 
 
 def package_file(module: str, name: str, package: str) -> Path:

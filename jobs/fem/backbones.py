@@ -46,24 +46,27 @@ class Backbone(Protocol):
 def build_backbone(config: FemConfig, device: torch.device) -> Backbone:
     """Load the model and add a fresh adapter."""
     return (
-        TextBackbone(config) if config.model.kind == "e5" else VisionBackbone(config, str(device))
+        VisionBackbone(config, str(device))
+        if config.model.kind == "qwen2vl"
+        else TextBackbone(config)
     )
 
 
 class TextBackbone:
-    """multilingual-e5-small."""
+    """multilingual-e5-small or all-MiniLM-L6-v2."""
 
     def __init__(self, config: FemConfig) -> None:
         """Load the encoder and adapt its upper layers."""
         from ffr_core.embedding.cache import CachedEncoder
         from ffr_core.embedding.fem_text import LoraBert, TextFem
-        from ffr_core.embedding.sentence import E5Encoder
+        from ffr_core.embedding.sentence import E5Encoder, MiniLmEncoder
 
-        dtype = config.model.dtype
-        self._encoder = E5Encoder(precision=dtype, max_tokens=config.model.max_tokens, threads=1)
+        model = config.model
+        kind = MiniLmEncoder if model.kind == "minilm" else E5Encoder
+        self._encoder = kind(precision=model.dtype, max_tokens=model.max_tokens, threads=1)
         self.module = LoraBert(
             self._encoder.bert,
-            first_layer=config.model.first_layer,
+            first_layer=model.first_layer,
             rank=config.lora.rank,
             alpha=config.lora.alpha,
             seed=config.seed,

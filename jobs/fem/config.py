@@ -21,13 +21,15 @@ FREE_KEYS = ("launch", "evaluate_every", "tokens_per_pass", "cached_gradients", 
 class ModelConfig(Config):
     """`[model]`: the encoder that gets an adapter."""
 
-    kind: Literal["e5", "qwen2vl"] = "e5"
-    """`e5`: the text encoder of the laptop profile; `qwen2vl`: Qwen2-VL, GME and their like."""
+    kind: Literal["e5", "minilm", "qwen2vl"] = "e5"
+    """`e5`: multilingual-e5-small, the text encoder of the laptop profile; `minilm`:
+    all-MiniLM-L6-v2, English; `qwen2vl`: Qwen2-VL, GME and their like."""
     path: str | None = None
     """Folder or hub id of a `qwen2vl` model."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     first_layer: int = Field(default=8, ge=0)
-    """`e5`: the first layer that is adapted; those below are computed once a text."""
+    """Text encoders: the first layer that is adapted, of 12 (`e5`) or 6 (`minilm`); those below are
+    computed once a text."""
     trained_side: Literal["both", "queries"] = "both"
     """`queries`: passages keep the vectors of the plain encoder, and every fragment of a set is a
     negative of each query. Our option; `both` is the paper's."""
@@ -45,7 +47,7 @@ class ModelConfig(Config):
         if (self.kind == "qwen2vl") != (self.path is not None):
             raise ValueError(f"kind {self.kind!r} and path {self.path!r}: `qwen2vl` needs a path")
         if self.kind == "qwen2vl" and self.trained_side == "queries":
-            raise ValueError("trained_side = 'queries' works with kind = 'e5' only")
+            raise ValueError("trained_side = 'queries' works with text encoders only")
         return self
 
 
@@ -124,13 +126,14 @@ class FemConfig(Config):
     cached_gradients: bool = False
     """Embed twice, so that memory does not grow with the rows of a step."""
     cache: str | None = None
-    """`e5`: folder that keeps vectors of the plain encoder for the next runs on the same texts."""
+    """Text encoders: folder that keeps vectors of the plain encoder for the next runs."""
     seed: int = 0
 
     @model_validator(mode="after")
     def _check_options(self) -> FemConfig:
         """No option is left without effect."""
         queries_only = self.model.trained_side == "queries"
+        is_text = self.model.kind != "qwen2vl"
         checks = (
             (
                 queries_only and self.loss.dims,
@@ -145,16 +148,17 @@ class FemConfig(Config):
                 "step.views cannot hold 'fragment' with model.trained_side = 'queries'",
             ),
             (
-                self.model.kind == "e5" and self.lora.dropout,
+                is_text and self.lora.dropout,
                 "lora.dropout works with model.kind = 'qwen2vl' only",
             ),
             (
-                self.model.kind == "e5" and self.launch.use_gpu,
-                "model.kind = 'e5' is trained on CPUs, so launch.use_gpu must be false",
+                is_text and self.launch.use_gpu,
+                f"model.kind = {self.model.kind!r} is trained on CPUs, so launch.use_gpu must be"
+                " false",
             ),
             (
-                self.model.kind == "qwen2vl" and self.cache,
-                "cache works with model.kind = 'e5' only",
+                not is_text and self.cache,
+                "cache does not work with model.kind = 'qwen2vl'",
             ),
         )
         if found := [reason for refused, reason in checks if refused]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from ffr_core.embedding.bert import native_bfloat16
 from ffr_core.engine.loading import load_model, load_processor
 from jobs.tiny import architecture
 from jobs.tiny.attention import use_branched_attention
@@ -113,6 +114,7 @@ def train(
     model.model.visual.requires_grad_(False)
     use_branched_attention(model)
     source = Source(model, SequenceBuilder(tokenizer))
+    fast = native_bfloat16()
     while (progress := state.seconds / (60 * minutes)) < 1:
         started = time.monotonic()
         rng = random.Random(f"{seed}/{state.step}")
@@ -121,7 +123,7 @@ def train(
         batch = source.draw(items, prefix_weight, rng)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(progress, rate)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             loss = step_loss(model, batch, layer=LAYER, bag_head=state.bag_head)
         loss.total.backward()
         state.update()

@@ -64,8 +64,9 @@ class SftConfig(Config):
     """Further pictures of a prompt are left out."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "bfloat16"
     """Of the frozen base. Source: bf16, authors' setting."""
-    autocast: bool = False
-    """Compute in bfloat16 over a float32 base; faster where the processor has bfloat16."""
+    autocast: bool | Literal["auto"] = False
+    """Compute in bfloat16 over a float32 base; `auto`: on GPUs, and on processors that multiply
+    bfloat16 themselves, for others are many times slower with it."""
     attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
     gradient_checkpointing: bool = True
     keep_encoded: bool = False

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from ffr_core.adapters import adapter_hash, save_adapter
+from ffr_core.embedding.bert import native_bfloat16
 from ffr_core.engine.inputs import PromptEncoder
 from ffr_core.engine.loading import load_processor, model_fingerprint
 from ffr_core.engine.transformers import TransformersEngine
@@ -132,6 +133,11 @@ def _evaluation_examples(config: SftConfig) -> Examples:
     return held_out
 
 
+def uses_autocast(setting: bool | Literal["auto"], device: str) -> bool:
+    """What `autocast` of the configuration means on a type of device."""
+    return (device == "cuda" or native_bfloat16()) if setting == "auto" else setting
+
+
 def _reasons(counts: Mapping[str, int], example_of: Mapping[str, str]) -> str:
     """Counted reasons, each with one example where there is one."""
     return ", ".join(
@@ -160,6 +166,7 @@ class Loop:
     ) -> None:
         self._state, self._steps, self._log = state, steps, log
         self._optimizer, self._scheduler, self._source = optimizer, scheduler, source
+        self._autocast = uses_autocast(state.config.autocast, state.model.device.type)
 
     def run(self, cursor: Cursor) -> Cursor:
         """Train from the cursor to the end, or to the deadline; return where it stands."""
@@ -194,7 +201,7 @@ class Loop:
         pairs = max(1, sum(source.weights[i][1] for i in ids))
         answer = auxiliary = correct = 0.0
         for batch in self._batches(ids):
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=config.autocast):
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=self._autocast):
                 sums = model.losses(batch)
             loss = sums.answer / tokens + config.auxiliary_loss_weight * sums.auxiliary / pairs
             loss.backward()  # type: ignore[no-untyped-call]

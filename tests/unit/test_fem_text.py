@@ -9,9 +9,12 @@ from torch import nn
 
 from ffr_core.embedding.bert import Bert, BertWeights, padded_length
 from ffr_core.embedding.fem import batches_by_length
-from ffr_core.embedding.fem_text import LoraBert
+from ffr_core.embedding.fem_text import LoraBert, TextFem
 from ffr_core.embedding.lora import adapter_hash, merge, read_adapter, write_adapter
+from ffr_core.embedding.sentence import E5Encoder, MiniLmEncoder
 from ffr_core.errors import ConfigError, InputError, NotFoundError
+from ffr_core.parts import build_encoder
+from ffr_core.profile import EncoderConfig
 from ffr_core.types import Passage
 
 DIM, INNER, LAYERS, VOCABULARY = 32, 64, 3, 50
@@ -143,20 +146,13 @@ def test_batches_hold_rows_of_similar_length():
     assert sorted(i for b in batches_by_length([5] * 7, 11) for i in b) == list(range(7))
 
 
-def test_the_text_encoder_takes_an_adapter_on_either_side(tmp_path):
-    from ffr_core.embedding.fem_text import TextFem
-    from ffr_core.embedding.sentence import E5Encoder
-
-    plain = E5Encoder(threads=1)
-    model = LoraBert(plain.bert, first_layer=11, rank=2, alpha=4)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02)
-    fem = TextFem(plain, model, 512)
-    fem.save(tmp_path / "a")
+@pytest.mark.parametrize("kind", [E5Encoder, MiniLmEncoder])
+def test_the_text_encoders_take_an_adapter_on_either_side(tmp_path, kind):
+    plain = kind(threads=1)
+    fem = changed(plain, tmp_path / "a")
     texts, passages = ["what did Ross buy?", "会议"], [Passage(text="Ross: a red bicycle")]
     both, queries, mixed = (
-        E5Encoder(threads=1, adapter=tmp_path / "a", **options)
+        kind(threads=1, adapter=tmp_path / "a", **options)
         for options in (
             {},
             {"adapter_side": "queries"},
@@ -175,11 +171,30 @@ def test_the_text_encoder_takes_an_adapter_on_either_side(tmp_path):
     assert np.allclose(mixed.encode_queries(texts), mean, atol=1e-6)
     assert len({e.fingerprint for e in (plain, both, queries, mixed)}) == 4
     with pytest.raises(ConfigError, match="adapter_share"):
-        E5Encoder(threads=1, adapter=tmp_path / "a", adapter_share=0.5)
+        kind(threads=1, adapter=tmp_path / "a", adapter_share=0.5)
+
+
+def test_an_adapter_of_another_encoder_is_refused(tmp_path):
+    changed(MiniLmEncoder(threads=1), tmp_path / "a")
+    with pytest.raises(InputError, match=r"belongs to 'minilm-l6:.*this encoder is 'e5-small:"):
+        E5Encoder(threads=1, adapter=tmp_path / "a")
+    profile = {"kind": "minilm", "adapter": str(tmp_path / "a"), "adapter_side": "queries"}
+    assert ":fem-queries-1-" in build_encoder(EncoderConfig(**profile)).fingerprint
+
+
+def changed(encoder, folder):
+    """A TextFem over the last layer whose adapter, written to `folder`, is not zero."""
+    last = len(encoder.bert.layers) - 1
+    model = LoraBert(encoder.bert, first_layer=last, rank=2, alpha=4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02)
+    fem = TextFem(encoder, model, 512)
+    fem.save(folder)
+    return fem
 
 
 def test_a_run_takes_the_vectors_that_an_earlier_one_kept(tmp_path, monkeypatch):
-    from ffr_core.embedding.sentence import E5Encoder
     from jobs.fem.backbones import TextBackbone
     from jobs.fem.config import FemConfig
 

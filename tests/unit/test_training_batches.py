@@ -420,3 +420,13 @@ def test_a_dialogue_id_that_occurs_twice_is_refused(tmp_path):
     with pytest.raises(InputError, match="'a' occurs twice"):
         read_examples([first, first], "localize")
     assert len(read_examples([first, second], "segment", max_dialogues=3).examples) == 3
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_autocast_follows_the_processor_only_where_that_is_asked(monkeypatch, native):
+    from jobs.training import sft_loop
+
+    monkeypatch.setattr(sft_loop, "native_bfloat16", lambda: native)
+    found = [sft_loop.uses_autocast(setting, "cpu") for setting in ("auto", True, False)]
+    assert found == [native, True, False]
+    assert sft_loop.uses_autocast("auto", "cuda")
