@@ -17,7 +17,7 @@ import numpy as np
 from ffr_core.errors import InputError, RecordError
 from ffr_core.passages import passage_of, turn_text
 from ffr_core.records import read_json_lines, read_jsonl
-from ffr_core.types import Dialogue, Passage
+from ffr_core.types import Dialogue, Passage, Query
 
 Unit = Literal["turn", "fragment"]
 EXCLUDED = frozenset({"qa_adversarial", "negative"})
@@ -38,10 +38,15 @@ class FragmentRef:
 class QueryRef:
     """A query with its gold fragment and the turns in it that answer."""
 
-    text: str
+    query: Query
     fragment: int
     """Position in `Corpus.fragments`."""
     gold_turns: frozenset[int]
+
+    @property
+    def text(self) -> str:
+        """What is asked."""
+        return self.query.query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +118,7 @@ def build_corpus(name: str, dialogues: Sequence[Dialogue]) -> Corpus:
                 continue
             position = place[query.fragment_id or 0]
             gold = turns & set(fragments[position].turn_ids)
-            queries.append(
-                QueryRef(text=query.query, fragment=position, gold_turns=frozenset(gold))
-            )
+            queries.append(QueryRef(query=query, fragment=position, gold_turns=frozenset(gold)))
     return Corpus(name=name, fragments=fragments, queries=queries, left_out=left_out)
 
 
