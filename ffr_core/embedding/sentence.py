@@ -341,7 +341,7 @@ class _Adapted:
         self.fingerprint, merged = fingerprint, weights
         if adapter is not None:
             read = read_adapter(adapter)
-            # Name and hash of the weights; with precision and length an adapter may be used freely.
+            # Name and hash of the weights; precision and length may differ.
             own, its = (":".join(name.split(":")[:2]) for name in (fingerprint, read.base))
             if its != own:
                 raise InputError(
