@@ -26,9 +26,10 @@ from ffr_core.protocols import Encoder
 from ffr_core.types import Dialogue, Passage
 from jobs.eval_index import cached, rank_gold
 from jobs.eval_sets import gold_fragments
-from jobs.fem.config import FemConfig
-from jobs.fem.loop import set_names
-from jobs.fem.pairs import build_corpus, read_dialogues, split_dialogues
+from jobs.fem.config import FemConfig, resolve_paths
+from jobs.fem.loop import hashed_records, set_names
+from jobs.fem.pairs import build_corpus, read_dialogues, read_written_pairs, split_dialogues
+from jobs.training.checkpoints import data_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,9 +66,13 @@ def compare(
         ConfigError: Run and profile do not go together, or no dialogue was left out of training.
     """
     adapter = run / "best" / "adapter"
-    if not (run / "config.json").is_file() or not adapter.is_dir():
-        raise NotFoundError(f"{run} holds no config.json and best/adapter; give a run's folder")
-    config = FemConfig.parse(json.loads((run / "config.json").read_text("utf-8")), str(run))
+    files = [run / "config.json", run / "provenance.json"]
+    if not all(file.is_file() for file in files) or not adapter.is_dir():
+        raise NotFoundError(
+            f"{run} holds no config.json, provenance.json and best/adapter; give a run's folder"
+        )
+    values, source = (json.loads(file.read_text("utf-8")) for file in files)
+    config = resolve_paths(FemConfig.parse(values, str(run)))
     plain_config = _plain(profile.encoder, config)
     side = config.model.trained_side
     adapted_config = EncoderConfig.model_validate(
@@ -85,7 +90,7 @@ def compare(
     index = profile.index.model_copy(update={"kind": "exact"})
     placed = profile.model_copy(update={"index": index, "encoder": plain_config})
     result = {}
-    for name, dialogues in unseen(config).items():
+    for name, dialogues in unseen(config, source["data_hash"]).items():
         gold = gold_fragments(dialogues)
         corpus = build_corpus(name, dialogues)
         asked = [(corpus.fragments[q.fragment].dialogue, q.query) for q in corpus.queries]
@@ -97,21 +102,28 @@ def compare(
     return result
 
 
-def unseen(config: FemConfig) -> dict[str, list[Dialogue]]:
+def unseen(config: FemConfig, trained_on: str) -> dict[str, list[Dialogue]]:
     """Set -> the dialogues that a run neither trained nor validated on.
 
+    Args:
+        config: Of the run.
+        trained_on: Data hash of the run. The dialogues are divided by their places in the files, so
+            another file would be divided otherwise.
+
     Raises:
-        ConfigError: There are none with a query.
+        ConfigError: There are none with a query, or a training file is another one now.
     """
     names = set_names([*(part.path for part in config.data), *config.held_out])
-    found = {}
+    found, records = {}, list[str]()
     for part in config.data:
-        dialogues = read_dialogues(Path(part.path), part.max_dialogues, config.seed)
-        found[names[part.path]] = split_dialogues(
-            dialogues, part.validation, part.test, config.seed
-        )[2]
-    for path in config.held_out:
-        found[names[path]] = read_dialogues(Path(path), None, config.seed)
+        path, name = Path(part.path), names[part.path]
+        dialogues = read_dialogues(path, part.max_dialogues, config.seed)
+        records += hashed_records(name, dialogues, read_written_pairs(path))
+        found[name] = split_dialogues(dialogues, part.validation, part.test, config.seed)[2]
+    if data_hash(records) != trained_on:
+        raise ConfigError("the training files changed since the run; give those it was trained on")
+    for file in config.held_out:
+        found[names[file]] = read_dialogues(Path(file), None, config.seed)
     found = {name: ds for name, ds in found.items() if build_corpus(name, ds).queries}
     if not found:
         raise ConfigError("the run has neither test dialogues nor held_out sets; set one of them")
@@ -151,7 +163,9 @@ def render(result: dict[str, dict[str, float]]) -> str:
 def main(
     run: Annotated[Path, typer.Option(help="Folder of a run of jobs.train_fem.")],
     profile: Annotated[str, typer.Option(help="Name or path of a profile.")] = "laptop",
-    share: Annotated[float, typer.Option(help="Of the adapted vector in a query, up to 1.")] = 1.0,
+    share: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Of the adapted vector in a query.")
+    ] = 1.0,
     cache: Annotated[
         Path | None, typer.Option(help="Folder that keeps vectors of the plain encoder.")
     ] = None,

@@ -16,6 +16,7 @@ import numpy as np
 from ffr_core.engine.loading import model_fingerprint
 from ffr_core.errors import ConfigError, FfrError
 from ffr_core.metrics.ranking import RECALL_CUTOFFS, recall_at_k
+from ffr_core.types import Dialogue
 from jobs.fem.backbones import Backbone, Row, build_backbone
 from jobs.fem.config import FemConfig
 from jobs.fem.losses import StepLoss, frozen_loss, step_loss
@@ -133,9 +134,7 @@ def prepare(config: FemConfig, session: Session) -> Run:
             raise ConfigError(f"{part.path} has no training query with a gold fragment; drop it")
         written = read_written_pairs(path)
         sources.append(_source(corpus, written, unit, backbone, config))
-        for dialogue in dialogues:
-            pairs = json.dumps(written.get(dialogue.dialogue_id), ensure_ascii=False)
-            records += [name, record_text(dialogue), pairs]
+        records += hashed_records(name, dialogues, written)
         held.append(("validation", build_corpus(name, validation)))
         held.append(("held_out", build_corpus(name, test)))
     for file in config.held_out:
@@ -168,6 +167,19 @@ def prepare(config: FemConfig, session: Session) -> Run:
         fingerprint=fingerprint(config),
         counts=dict(counts),
     )
+
+
+def hashed_records(name: str, dialogues: Sequence[Dialogue], written: Written) -> list[str]:
+    """What of a training set goes into the data hash of a run."""
+    return [
+        text
+        for dialogue in dialogues
+        for text in (
+            name,
+            record_text(dialogue),
+            json.dumps(written.get(dialogue.dialogue_id), ensure_ascii=False),
+        )
+    ]
 
 
 def fingerprint(config: FemConfig) -> str:

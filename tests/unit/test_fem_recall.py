@@ -12,7 +12,9 @@ from ffr_core.profile import Profile
 from ffr_core.records import record_from_dialogue
 from ffr_core.types import Dialogue, Query, Selection, Turn
 from jobs.fem.config import FemConfig
+from jobs.fem.loop import hashed_records
 from jobs.fem_recall import compare, render, unseen
+from jobs.training.checkpoints import data_hash
 
 TOPICS = ["cats sleep", "the train is late", "bread and cheese", "rain in May"]
 
@@ -55,6 +57,11 @@ def config(tmp_path):
     )
 
 
+def hash_of_run():
+    """Data hash of a run on the only set."""
+    return data_hash(hashed_records("set.jsonl", [dialogue(name) for name in "abcd"], {}))
+
+
 def test_an_adapter_of_queries_changes_their_side_alone(tmp_path, config, monkeypatch):
     encoder = MiniLmEncoder(threads=1)
     model = LoraBert(encoder.bert, first_layer=5, rank=2, alpha=4)
@@ -64,6 +71,7 @@ def test_an_adapter_of_queries_changes_their_side_alone(tmp_path, config, monkey
     run = tmp_path / "run"
     TextFem(encoder, model, 512).save(run / "best" / "adapter")
     (run / "config.json").write_text(config.model_dump_json())
+    (run / "provenance.json").write_text(json.dumps({"data_hash": hash_of_run()}))
     read = []
     plain = MiniLmEncoder.encode_passages
 
@@ -91,19 +99,21 @@ def test_an_adapter_of_queries_changes_their_side_alone(tmp_path, config, monkey
 
 
 def test_only_dialogues_that_were_not_trained_on_are_asked(tmp_path, config):
-    (found,) = unseen(config).values()
+    trained_on = hash_of_run()
+    (found,) = unseen(config, trained_on).values()
     assert len(found) == 1
-    other = tmp_path / "other" / "set.jsonl"
-    other.parent.mkdir()
+    other = tmp_path / "other.jsonl"
     other.write_text(json.dumps(record_from_dialogue(dialogue("e"))))
     both = config.model_copy(update={"held_out": (str(other),)})
-    assert {name: len(ds) for name, ds in unseen(both).items()} == {
-        f"{tmp_path.name}/set.jsonl": 1,
-        "other/set.jsonl": 1,
-    }
+    found = unseen(both, trained_on)
+    assert {name: len(ds) for name, ds in found.items()} == {"set.jsonl": 1, "other.jsonl": 1}
     data = tuple(part.model_copy(update={"test": 0.0}) for part in config.data)
     with pytest.raises(ConfigError, match="neither test dialogues nor held_out"):
-        unseen(config.model_copy(update={"data": data}))
+        unseen(config.model_copy(update={"data": data}), trained_on)
+    file = tmp_path / "set.jsonl"
+    file.write_text(f"{file.read_text()}\n{json.dumps(record_from_dialogue(dialogue('f')))}\n")
+    with pytest.raises(ConfigError, match="files changed since the run"):
+        unseen(config, trained_on)
 
 
 def test_a_folder_without_an_adapter_and_another_kind_of_encoder_are_refused(tmp_path, config):
@@ -114,5 +124,6 @@ def test_a_folder_without_an_adapter_and_another_kind_of_encoder_are_refused(tmp
     (tmp_path / "config.json").write_text(
         config.model_copy(update={"model": model}).model_dump_json()
     )
+    (tmp_path / "provenance.json").write_text('{"data_hash": "unread"}')
     with pytest.raises(ConfigError, match="the profile's encoder is 'e5'"):
         compare(tmp_path, Profile())
