@@ -46,7 +46,11 @@ class SentenceEncoder:
     def __init__(
         self,
         *,
-        bert: Bert,
+        weights: BertWeights,
+        precision: Precision,
+        adapter: Path | None,
+        adapter_side: AdapterSide,
+        adapter_share: float,
         tokenizer: Tokenizer,
         special_ids: tuple[int, int, int],
         dim: int,
@@ -55,28 +59,51 @@ class SentenceEncoder:
         fingerprint: str,
         batch_tokens: int,
         threads: int | None,
-        query_bert: Bert | None = None,
-        query_share: float = 1.0,
     ) -> None:
-        """Keep the parts.
+        """Build the networks of passages and queries and keep the parts.
 
         Args:
-            bert: The network.
+            weights: Of the plain network.
+            precision: See `E5Encoder`, as for the next three.
+            adapter: PEFT folder.
+            adapter_side: `queries`: passages keep the plain network.
+            adapter_share: Below 1: a query is the mix of both networks' vectors.
             tokenizer: Text to ids, without special tokens.
             special_ids: First token, last token, padding.
             dim: D.
             max_tokens: Longer texts are cut, special tokens included.
             prefixes: What stands before a passage and before a query.
-            fingerprint: Of weights and settings.
+            fingerprint: Of weights and settings, without an adapter.
             batch_tokens: Tokens in one forward pass, padding included.
             threads: Forward passes at the same time; None is one a core.
-            query_bert: The network that reads queries, where it is another one.
-            query_share: Below 1: a query is the mix of both networks' vectors, this share of it
-                from `query_bert`.
+
+        Raises:
+            InputError: The adapter belongs to another encoder.
+            ConfigError: The share does not fit the side.
         """
+        plain_passages = adapter is not None and adapter_side == "queries"
+        if not 0 < adapter_share <= 1 or (adapter_share < 1 and not plain_passages):
+            raise ConfigError(
+                f"adapter_share is {adapter_share}; expected a value up to 1, below 1 only with an"
+                " adapter of the side 'queries'"
+            )
+        adapted = weights
+        if adapter is not None:
+            read = read_adapter(adapter)
+            # Name and hash of the weights; precision and length may differ.
+            own, its = (":".join(name.split(":")[:2]) for name in (fingerprint, read.base))
+            if its != own:
+                raise InputError(
+                    f"the adapter {adapter} belongs to {read.base!r}, this encoder is {own!r}; name"
+                    " the encoder that it was trained on"
+                )
+            adapted = replace(weights, tensors=merge(weights.tensors, read))
+            fingerprint += f":fem-{adapter_side}-{adapter_share:g}-{adapter_hash(adapter)}"
+        self._query_bert = Bert(adapted, precision)
+        self._bert = Bert(weights, precision) if plain_passages else self._query_bert
+        self._query_share = adapter_share
         self._threads = threads or os.cpu_count() or 1
-        self._bert, self._tokenizer, self._specials = bert, tokenizer, special_ids
-        self._query_bert, self._query_share = query_bert or bert, query_share
+        self._tokenizer, self._specials = tokenizer, special_ids
         self._dim, self._max_tokens, self._batch_tokens = dim, max_tokens, batch_tokens
         self._passage_prefix, self._query_prefix = prefixes
         self._fingerprint = fingerprint
@@ -230,25 +257,19 @@ class E5Encoder(SentenceEncoder):
             num_heads=model.num_heads,
             epsilon=model.epsilon,
         )
-        adapted = _Adapted(
-            weights,
-            _fingerprint("e5-small", path, precision, max_tokens),
-            precision=precision,
-            adapter=adapter,
-            side=adapter_side,
-            share=adapter_share,
-        )
         self._replacements = model.replacements
         super().__init__(
-            bert=adapted.passages,
-            query_bert=adapted.queries,
-            query_share=adapter_share,
+            weights=weights,
+            precision=precision,
+            adapter=adapter,
+            adapter_side=adapter_side,
+            adapter_share=adapter_share,
             tokenizer=tokenizer,
             special_ids=specials,
             dim=model.word_blocks.shape[1] * 32,
             max_tokens=max_tokens,
             prefixes=("passage: ", "query: "),
-            fingerprint=adapted.fingerprint,
+            fingerprint=_fingerprint("e5-small", path, precision, max_tokens),
             batch_tokens=batch_tokens,
             threads=threads,
         )
@@ -296,62 +317,21 @@ class MiniLmEncoder(SentenceEncoder):
             epsilon=config["layer_norm_eps"],
         )
         vocabulary = tokenizer.get_vocab()
-        adapted = _Adapted(
-            weights,
-            _fingerprint("minilm-l6", path, precision, max_tokens),
+        super().__init__(
+            weights=weights,
             precision=precision,
             adapter=adapter,
-            side=adapter_side,
-            share=adapter_share,
-        )
-        super().__init__(
-            bert=adapted.passages,
-            query_bert=adapted.queries,
-            query_share=adapter_share,
+            adapter_side=adapter_side,
+            adapter_share=adapter_share,
             tokenizer=tokenizer,
             special_ids=(vocabulary["[CLS]"], vocabulary["[SEP]"], vocabulary["[PAD]"]),
             dim=config["hidden_size"],
             max_tokens=max_tokens,
             prefixes=("", ""),
-            fingerprint=adapted.fingerprint,
+            fingerprint=_fingerprint("minilm-l6", path, precision, max_tokens),
             batch_tokens=batch_tokens,
             threads=threads,
         )
-
-
-class _Adapted:
-    """The networks of passages and of queries, one of them or both with a LoRA merged in."""
-
-    def __init__(
-        self,
-        weights: BertWeights,
-        fingerprint: str,
-        *,
-        precision: Precision,
-        adapter: Path | None,
-        side: AdapterSide,
-        share: float,
-    ) -> None:
-        plain_passages = adapter is not None and side == "queries"
-        if not 0 < share <= 1 or (share < 1 and not plain_passages):
-            raise ConfigError(
-                f"adapter_share is {share}; expected a value up to 1, below 1 only with an"
-                " adapter of the side 'queries'"
-            )
-        self.fingerprint, merged = fingerprint, weights
-        if adapter is not None:
-            read = read_adapter(adapter)
-            # Name and hash of the weights; precision and length may differ.
-            own, its = (":".join(name.split(":")[:2]) for name in (fingerprint, read.base))
-            if its != own:
-                raise InputError(
-                    f"the adapter {adapter} belongs to {read.base!r}, this encoder is {own!r}; name"
-                    " the encoder that it was trained on"
-                )
-            merged = replace(weights, tensors=merge(weights.tensors, read))
-            self.fingerprint += f":fem-{side}-{share:g}-{adapter_hash(adapter)}"
-        self.queries = Bert(merged, precision)
-        self.passages = Bert(weights, precision) if plain_passages else self.queries
 
 
 def package_file(module: str, name: str, package: str) -> Path:
