@@ -27,7 +27,7 @@ from ffr_core.types import Dialogue, Passage
 from jobs.eval_index import cached, rank_gold
 from jobs.eval_sets import gold_fragments
 from jobs.fem.config import FemConfig, resolve_paths
-from jobs.fem.loop import hashed_records, set_names
+from jobs.fem.loop import hashed_records, read_anchor_texts, set_names
 from jobs.fem.pairs import build_corpus, read_dialogues, read_written_pairs, split_dialogues
 from jobs.training.checkpoints import data_hash
 
@@ -120,6 +120,7 @@ def unseen(config: FemConfig, trained_on: str) -> dict[str, list[Dialogue]]:
         dialogues = read_dialogues(path, part.max_dialogues, config.seed)
         records += hashed_records(name, dialogues, read_written_pairs(path))
         found[name] = split_dialogues(dialogues, part.validation, part.test, config.seed)[2]
+    records += read_anchor_texts(config)
     if data_hash(records) != trained_on:
         raise ConfigError("the training files changed since the run; give those it was trained on")
     for file in config.held_out:

@@ -73,6 +73,8 @@ class LossConfig(Config):
     anchor_weight: float = Field(default=0.0, ge=0)
     """Times 1 - cosine between a query before and after training: keeps what the encoder knows
     (`trained_side = "queries"`)."""
+    anchor_texts_weight: float = Field(default=10.0, ge=0)
+    """The same for turns of the `anchor_texts` files, without effect where there are none."""
 
 
 class StepConfig(Config):
@@ -88,6 +90,8 @@ class StepConfig(Config):
     """Mined hard negatives from other dialogues, a query and view."""
     pairs: int = Field(default=16, ge=0)
     """Question-answer pairs."""
+    anchor_texts: int = Field(default=32, ge=1)
+    """Turns of the `anchor_texts` files."""
     positive_depth: int = Field(default=3, ge=1)
     """The positive is drawn from so many best gold turns."""
     negative_depth: int = Field(default=10, ge=1)
@@ -112,6 +116,9 @@ class FemConfig(Config):
     data: tuple[DataConfig, ...] = Field(min_length=1)
     held_out: tuple[str, ...] = ()
     """Further corpora that are only scored."""
+    anchor_texts: tuple[str, ...] = ()
+    """Corpora whose turns, read as queries, stay where the plain encoder puts them: it keeps what
+    it knows of languages that training lacks (`trained_side = "queries"`). Our option."""
     image_roots: tuple[str, ...] = ()
     loss: LossConfig = LossConfig()
     step: StepConfig = StepConfig()
@@ -142,6 +149,10 @@ class FemConfig(Config):
             (
                 not queries_only and self.loss.anchor_weight,
                 "loss.anchor_weight works with model.trained_side = 'queries' only",
+            ),
+            (
+                not queries_only and self.anchor_texts,
+                "anchor_texts works with model.trained_side = 'queries' only",
             ),
             (
                 queries_only and "fragment" in self.step.views,
@@ -193,9 +204,11 @@ def resolve_paths(config: FemConfig) -> FemConfig:
     Raises:
         ConfigError: A corpus file is not there.
     """
-    for path in (*(part.path for part in config.data), *config.held_out):
+    for path in (*(part.path for part in config.data), *config.held_out, *config.anchor_texts):
         if not Path(path).is_file():
-            raise ConfigError(f"there is no corpus file {path}; check [[data]] and held_out")
+            raise ConfigError(
+                f"there is no corpus file {path}; check [[data]], held_out and anchor_texts"
+            )
 
     def absolute(path: str) -> str:
         return str(Path(path).resolve()) if Path(path).exists() else path
@@ -211,6 +224,7 @@ def resolve_paths(config: FemConfig) -> FemConfig:
         update={
             "data": data,
             "held_out": held_out,
+            "anchor_texts": tuple(map(absolute, config.anchor_texts)),
             "image_roots": tuple(map(absolute, roots)),
             "model": model,
             "cache": config.cache and str(Path(config.cache).resolve()),

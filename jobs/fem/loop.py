@@ -16,6 +16,7 @@ import numpy as np
 from ffr_core.engine.loading import model_fingerprint
 from ffr_core.errors import ConfigError, FfrError
 from ffr_core.metrics.ranking import RECALL_CUTOFFS, recall_at_k
+from ffr_core.records import read_jsonl
 from ffr_core.types import Dialogue
 from jobs.fem.backbones import Backbone, Row, build_backbone
 from jobs.fem.config import FemConfig
@@ -79,6 +80,8 @@ class Run:
     shape: StepShape
     frozen: list[NDArray[np.float32]]
     """`trained_side = "queries"`: plain vectors of all units of each training set."""
+    anchor_texts: list[str]
+    """Texts that stay where the plain encoder puts them."""
     scored: list[Scored]
     data_hash: str
     fingerprint: str
@@ -137,6 +140,8 @@ def prepare(config: FemConfig, session: Session) -> Run:
         records += hashed_records(name, dialogues, written)
         held.append(("validation", build_corpus(name, validation)))
         held.append(("held_out", build_corpus(name, test)))
+    anchor_texts = read_anchor_texts(config)
+    records += anchor_texts
     for file in config.held_out:
         dialogues = read_dialogues(Path(file), None, config.seed)
         held.append(("held_out", build_corpus(names[file], dialogues)))
@@ -154,6 +159,7 @@ def prepare(config: FemConfig, session: Session) -> Run:
         sources=sources,
         shape=StepShape(**config.step.model_dump()),
         frozen=[_units(s.corpus, unit, backbone) for s in sources] if queries_only else [],
+        anchor_texts=anchor_texts,
         scored=[
             Scored(
                 side=side,
@@ -167,6 +173,20 @@ def prepare(config: FemConfig, session: Session) -> Run:
         fingerprint=fingerprint(config),
         counts=dict(counts),
     )
+
+
+def read_anchor_texts(config: FemConfig) -> list[str]:
+    """The turns with words of the `anchor_texts` files, each text once."""
+    texts = dict.fromkeys(
+        turn.text
+        for file in config.anchor_texts
+        for dialogue in read_jsonl(file)
+        for turn in dialogue.turns
+        if turn.text.strip()
+    )
+    if config.anchor_texts and not texts:
+        raise ConfigError("the anchor_texts files have no turn with words; give others or none")
+    return list(texts)
 
 
 def hashed_records(name: str, dialogues: Sequence[Dialogue], written: Written) -> list[str]:
@@ -262,7 +282,15 @@ class Loop:
         self._optimizer.zero_grad(set_to_none=True)
         self._run.backbone.module.train()
         made: StepLoss = (
-            frozen_loss(run.backbone, run.sources, run.frozen, run.shape, run.config, step)
+            frozen_loss(
+                run.backbone,
+                run.sources,
+                run.frozen,
+                run.anchor_texts,
+                run.shape,
+                run.config,
+                step,
+            )
             if run.frozen
             else step_loss(run.backbone, run.sources, run.shape, run.config, step)
         )

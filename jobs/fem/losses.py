@@ -83,6 +83,7 @@ def frozen_loss(
     backbone: Backbone,
     sources: Sequence[Source],
     frozen: Sequence[NDArray[np.float32]],
+    anchor_texts: Sequence[str],
     shape: StepShape,
     config: FemConfig,
     step: int,
@@ -92,15 +93,17 @@ def frozen_loss(
 
     from ffr_core.losses.contrastive import ContrastiveLoss, frozen_inter_loss
 
-    plan = draw_frozen_step(sources, shape, config.seed, step)
+    plan = draw_frozen_step(sources, anchor_texts, shape, config.seed, step)
     units_UD = torch.from_numpy(frozen[plan.source])
     plain_QD = torch.from_numpy(backbone.plain(plan.queries))
+    plain_TD = torch.from_numpy(backbone.plain(plan.anchor_texts))
     temperature = config.loss.contrastive_temperature
-    rows: list[Row] = [*plan.queries, *plan.questions]
-    parts: list[tuple[ContrastiveLoss, Tensor, Tensor]] = []
+    rows: list[Row] = [*plan.queries, *plan.questions, *plan.anchor_texts]
+    sizes = [len(plan.queries), len(plan.questions), len(plan.anchor_texts)]
+    parts: list[tuple[ContrastiveLoss, Tensor, Tensor, Tensor]] = []
 
     def loss_of(table_ND: Tensor) -> Tensor:
-        queries, questions = table_ND.split([len(plan.queries), len(plan.questions)])
+        queries, questions, texts = table_ND.split(sizes)
         inter = frozen_inter_loss(
             queries,
             units_UD.to(queries.device),
@@ -114,13 +117,19 @@ def frozen_loss(
             logits_T = units_UD[turns].to(queries.device) @ question_D / temperature
             intra = intra + logits_T.logsumexp(0) - logits_T[answer]
         intra = intra / max(1, len(plan.answers))
-        anchor = 1 - (queries * plain_QD.to(queries.device)).sum(dim=1).mean()
-        parts.append((inter, intra, anchor))
+        anchor = mean_distance(queries, plain_QD)
+        texts_anchor = mean_distance(texts, plain_TD)
+        parts.append((inter, intra, anchor, texts_anchor))
         weights = config.loss
-        return inter.loss + weights.intra_weight * intra + weights.anchor_weight * anchor
+        return (
+            inter.loss
+            + weights.intra_weight * intra
+            + weights.anchor_weight * anchor
+            + weights.anchor_texts_weight * texts_anchor
+        )
 
     loss = backpropagate(backbone, rows, loss_of, config)
-    inter, intra, anchor = parts[-1]
+    inter, intra, anchor, texts_anchor = parts[-1]
     return StepLoss(
         values={
             "train/loss": loss.item(),
@@ -128,9 +137,17 @@ def frozen_loss(
             "train/inter_accuracy": inter.accuracy.item(),
             "train/intra": intra.item(),
             "train/anchor": anchor.item(),
+            "train/texts_anchor": texts_anchor.item(),
         },
         rows=len(rows),
     )
+
+
+def mean_distance(vectors_ND: Tensor, plain_ND: Tensor) -> Tensor:
+    """Mean of 1 - cosine between unit vectors; 0 where there are none."""
+    if not len(plain_ND):
+        return vectors_ND.sum()
+    return 1 - (vectors_ND * plain_ND.to(vectors_ND.device)).sum(dim=1).mean()
 
 
 def backpropagate(

@@ -68,6 +68,8 @@ class StepShape:
     """Mined negatives are drawn from this many best ones."""
     window_tokens: tuple[int, ...]
     """A window's limit is drawn from these."""
+    anchor_texts: int = 0
+    """Texts that stay where they are."""
 
 
 def plan_step(sources: Sequence[Source], shape: StepShape, seed: int, step: int) -> StepPlan:
@@ -183,12 +185,13 @@ class FrozenStep:
     questions: list[str]
     answers: list[tuple[NDArray[np.int64], int]]
     """Per question: the fragment's turns among the units, and which of them answers."""
+    anchor_texts: list[str]
 
 
 def draw_frozen_step(
-    sources: Sequence[Source], shape: StepShape, seed: int, step: int
+    sources: Sequence[Source], anchor_texts: Sequence[str], shape: StepShape, seed: int, step: int
 ) -> FrozenStep:
-    """Draw a set, then queries and question-answer pairs of it."""
+    """Draw a set, then queries and question-answer pairs of it; and anchor texts of all."""
     rng = np.random.default_rng([seed, step])
     shares = np.array([source.weight for source in sources])
     number = int(rng.choice(len(sources), p=shares / shares.sum()))
@@ -213,4 +216,5 @@ def draw_frozen_step(
         gold_QU=gold_QU,
         questions=questions,
         answers=answers,
+        anchor_texts=[anchor_texts[i] for i in _draw(rng, len(anchor_texts), shape.anchor_texts)],
     )

@@ -207,7 +207,7 @@ def test_a_frozen_step_names_gold_units_and_answers():
         DIALOGUES[0],
         turns=tuple(replace(turn, speaker="AB"[turn.turn_id % 2]) for turn in DIALOGUES[0].turns),
     )
-    plan = draw_frozen_step([source([talk])], SHAPE, 0, 0)
+    plan = draw_frozen_step([source([talk])], [], SHAPE, 0, 0)
     assert plan.gold_QU.sum(axis=1).tolist() == [1] * len(plan.queries)
     for query, gold_U in zip(plan.queries, plan.gold_QU, strict=True):
         place = int(gold_U.argmax())
@@ -215,6 +215,22 @@ def test_a_frozen_step_names_gold_units_and_answers():
     for question, (turns, answer) in zip(plan.questions, plan.answers, strict=True):
         asked = next(t.turn_id for t in talk.turns if t.text == question)
         assert turns[answer] == asked + 1
+
+
+def test_anchor_texts_of_a_step_are_drawn_without_changing_its_queries():
+    shape, texts = replace(SHAPE, anchor_texts=3), ["a", "b", "c", "d"]
+    plain = draw_frozen_step([source()], [], shape, 0, 1)
+    plan = draw_frozen_step([source()], texts, shape, 0, 1)
+    assert plain.anchor_texts == [] and plan.queries == plain.queries
+    assert len(set(plan.anchor_texts) & set(texts)) == 3
+    assert len(draw_frozen_step([source()], texts[:2], shape, 0, 1).anchor_texts) == 2
+
+
+def test_the_distance_of_an_anchor_by_hand():
+    vectors = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    plain = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert losses.mean_distance(vectors, plain).item() == pytest.approx(0.1)
+    assert losses.mean_distance(vectors[:0], plain[:0]).item() == 0
 
 
 class ToyBackbone:
@@ -316,6 +332,27 @@ def test_a_run_that_was_cut_off_ends_like_an_undisturbed_one(toy, monkeypatch, s
     assert losses_of(resumed.folder) == losses_of(whole.folder)
     assert len(losses_of(whole.folder)) == 6
     assert (resumed.best / "adapter" / "weight.pt").is_file()
+
+
+def test_anchor_texts_stay_where_they_are(toy, tmp_path):
+    file = tmp_path / "words.jsonl"
+    words = Dialogue(dialogue_id="w", turns=(Turn(turn_id=0, speaker="A", text="about cuts"),))
+    file.write_text(json.dumps(record_from_dialogue(words)))
+    moved = {}
+    for weight in (0, 100):
+        values = {
+            **toy,
+            "model": {"trained_side": "queries"},
+            "anchor_texts": [str(file)],
+            "loss": {"anchor_texts_weight": weight},
+            "launch": {**toy["launch"], "name": f"w{weight}"},
+        }
+        (result,) = run(FemConfig.parse(values, "toy"))
+        moved[weight] = series(result.folder / "metrics.csv", "train/texts_anchor")[-1][1]
+    assert 0 < moved[100] < moved[0] / 3
+    file.write_text(file.read_text().replace("about cuts", " "))
+    with pytest.raises(ConfigError, match="no turn with words"):
+        run(FemConfig.parse({**values, "launch": {**toy["launch"], "name": "empty"}}, "toy"))
 
 
 @pytest.mark.parametrize("instant", ["while step 0 is saved", "before the first evaluation"])
@@ -430,7 +467,11 @@ def test_the_table_says_which_runs_of_a_sweep_are_not_finished(toy):
 
 
 def test_a_file_that_is_missing_is_named_before_anything_is_trained(toy):
-    for values in ({"data": [{"path": "gone.jsonl"}]}, {"held_out": ["gone.jsonl"]}):
+    for values in (
+        {"data": [{"path": "gone.jsonl"}]},
+        {"held_out": ["gone.jsonl"]},
+        {"model": {"trained_side": "queries"}, "anchor_texts": ["gone.jsonl"]},
+    ):
         with pytest.raises(ConfigError, match=r"no corpus file gone\.jsonl"):
             run(FemConfig.parse({**toy, **values}, "toy"))
 
@@ -449,6 +490,7 @@ def test_settings_that_do_not_fit_are_refused(toy):
     [
         ({"model": {"trained_side": "queries"}, "loss": {"dims": [7]}}, "dims works with"),
         ({"loss": {"anchor_weight": 1}}, "anchor_weight works with"),
+        ({"anchor_texts": ["a.jsonl"]}, "anchor_texts works with"),
         (
             {"model": {"trained_side": "queries"}, "step": {"views": ["turn", "fragment"]}},
             "cannot hold 'fragment'",

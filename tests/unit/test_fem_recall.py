@@ -107,6 +107,9 @@ def test_only_dialogues_that_were_not_trained_on_are_asked(tmp_path, config):
     both = config.model_copy(update={"held_out": (str(other),)})
     found = unseen(both, trained_on)
     assert {name: len(ds) for name, ds in found.items()} == {"set.jsonl": 1, "other.jsonl": 1}
+    anchored = config.model_copy(update={"anchor_texts": (str(other),)})
+    with pytest.raises(ConfigError, match="files changed since the run"):
+        unseen(anchored, trained_on)
     data = tuple(part.model_copy(update={"test": 0.0}) for part in config.data)
     with pytest.raises(ConfigError, match="neither test dialogues nor held_out"):
         unseen(config.model_copy(update={"data": data}), trained_on)
