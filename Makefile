@@ -1,7 +1,8 @@
 # make demo    index the sample corpus, serve it, ask three queries; ONCE=1 ends by itself,
 #              PROFILE=tiny runs the vLLM profile on a synthetic corpus
 # make test    lint, types, all tests
-# make test-slow  kills of training workers and of Ray nodes, reindexing with an engine: some minutes
+# make test-slow  kills of training workers, of a VLM segmenter and of Ray nodes, reindexing with an
+#              engine: some minutes
 # make lint    lint and types only
 # make bench   the benchmarks, results in runs/bench
 # make setup   create .venv with the pinned set (the others call it)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,19 +28,26 @@ class ModelConfig(Config):
     """Folder or hub id of a `qwen2vl` model."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     first_layer: int = Field(default=8, ge=0)
-    """Text encoders: the first layer that is adapted, of 12 (`e5`) or 6 (`minilm`); those below are
-    computed once a text."""
+    """Text encoders: the first layer that is adapted, of 12 (`e5`) or 6 (`minilm`, where it is 4
+    unless given); those below are computed once a text."""
     trained_side: Literal["both", "queries"] = "both"
     """`queries`: passages keep the vectors of the plain encoder, and every fragment of a set is a
     negative of each query. Our option; `both` is the paper's."""
     max_tokens: int = Field(default=512, ge=8)
-    """Longer passages are cut."""
+    """Longer passages are cut; `minilm`: 256 unless given, as profiles do."""
     max_pixels: int | None = None
     max_images: int | None = 8
     query_instruction: str = "Find the dialogue fragment that answers the query."
     """`qwen2vl`: system message of a query."""
     passage_instruction: str = "You are a helpful assistant."
     """`qwen2vl`: system message of a passage. Source: GME's template."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_kind(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("kind") == "minilm":
+            return {"first_layer": 4, "max_tokens": 256, **values}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:

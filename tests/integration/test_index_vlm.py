@@ -37,6 +37,7 @@ def fragments(profile, home, names):
         }
 
 
+@pytest.mark.slow  # test_index_job.py kills workers of the same pools without an engine
 def test_a_segmenter_that_is_killed_loses_nothing(ray_cluster, tmp_path):
     vlm_parts.write_models(tmp_path)
     profile = tmp_path / "p.toml"

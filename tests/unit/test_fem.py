@@ -476,6 +476,14 @@ def test_a_file_that_is_missing_is_named_before_anything_is_trained(toy):
             run(FemConfig.parse({**toy, **values}, "toy"))
 
 
+def test_minilm_has_defaults_of_its_own(toy):
+    model = FemConfig.parse({**toy, "model": {"kind": "minilm"}}, "toy").model
+    assert (model.first_layer, model.max_tokens) == (4, 256)
+    model = FemConfig.parse({**toy, "model": {"kind": "minilm", "first_layer": 0}}, "toy").model
+    assert (model.first_layer, model.max_tokens) == (0, 256)
+    assert FemConfig.parse(toy, "toy").model.first_layer == 8
+
+
 def test_settings_that_do_not_fit_are_refused(toy):
     with pytest.raises(ConfigError, match="needs a path"):
         FemConfig.parse({**toy, "model": {"kind": "qwen2vl"}}, "toy")
