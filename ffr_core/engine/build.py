@@ -153,6 +153,8 @@ def _openai_options(config: EngineConfig, images: ImageReader) -> dict[str, Any]
         "timeout": config.timeout,
         "max_parallel": config.max_num_seqs,
         "max_images": config.max_images,
+        "max_pixels": config.max_pixels,
+        "max_total_pixels": config.max_total_pixels,
     }
 
 

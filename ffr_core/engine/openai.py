@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import math
 import os
 import re
 import threading
@@ -43,6 +44,8 @@ class AsyncOpenAiEngine:
         max_parallel: int = 16,
         max_side: int = 1024,
         max_images: int | None = None,
+        max_pixels: int | None = None,
+        max_total_pixels: int | None = None,
         logprobs: bool = True,
         backoff: float = 0.5,
     ) -> None:
@@ -58,6 +61,8 @@ class AsyncOpenAiEngine:
             max_parallel: Requests in flight.
             max_side: Pictures are scaled down to this many pixels on the longer side.
             max_images: Further images of a prompt are left out, their markers stay.
+            max_pixels: Larger pictures are scaled down.
+            max_total_pixels: Pixels that the pictures of one prompt share.
             logprobs: Ask for log-probabilities; off for servers that refuse the parameter.
             backoff: Seconds before the first retry, doubled each time.
         """
@@ -71,6 +76,7 @@ class AsyncOpenAiEngine:
         self._headers, self._timeout = headers, timeout
         self._max_retries, self._backoff = max_retries, backoff
         self._max_parallel, self._max_side, self._max_images = max_parallel, max_side, max_images
+        self._max_pixels, self._max_total_pixels = max_pixels, max_total_pixels
         self._logprobs = logprobs
         self._adapters: dict[str, str] = {}
         self._client: httpx.AsyncClient | None = None
@@ -78,7 +84,8 @@ class AsyncOpenAiEngine:
     @property
     def fingerprint(self) -> str:
         """Endpoint, model and pictures; what the server changes behind them is not seen."""
-        return f"openai:{self._url}:{self._model}:{self._max_side}:{self._max_images}"
+        limits = (self._max_side, self._max_images, self._max_pixels, self._max_total_pixels)
+        return ":".join(map(str, ("openai", self._url, self._model, *limits)))
 
     async def generate(self, request: GenerationRequest) -> Completion:
         """Answer one request."""
@@ -153,6 +160,14 @@ class AsyncOpenAiEngine:
 
     def _chat(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Messages in the wire form; pictures as data URLs."""
+        images = sum(has_bytes(p) for m in messages for p in m.parts if not isinstance(p, str))
+        if self._max_images is not None:
+            images = min(images, self._max_images)
+        limits = [
+            self._max_pixels,
+            self._max_total_pixels and self._max_total_pixels // max(1, images),
+        ]
+        pixels = min((limit for limit in limits if limit is not None), default=None)
         num_images = 0
         chat: list[dict[str, Any]] = []
         for message in messages:
@@ -163,7 +178,7 @@ class AsyncOpenAiEngine:
                 elif has_bytes(part) and num_images != self._max_images:
                     assert part.uri is not None
                     num_images += 1
-                    url = data_url(self._images(part.uri), self._max_side)
+                    url = data_url(self._images(part.uri), self._max_side, pixels)
                     content.append({"type": "image_url", "image_url": {"url": url}})
             texts = [part["text"] for part in content if part["type"] == "text"]
             chat.append(
@@ -282,8 +297,11 @@ def read_answer(request: GenerationRequest, answer: Any) -> Completion:
     )
 
 
-def data_url(picture: PIL.Image.Image, max_side: int) -> str:
-    """A JPEG data URL, at most `max_side` pixels on the longer side."""
+def data_url(picture: PIL.Image.Image, max_side: int, max_pixels: int | None = None) -> str:
+    """A JPEG data URL: at most `max_side` pixels on the longer side, `max_pixels` in all."""
+    if max_pixels is not None:
+        scale = math.sqrt(max_pixels / (picture.width * picture.height))
+        max_side = max(1, min(max_side, int(scale * max(picture.size))))
     smaller = picture.copy()
     smaller.thumbnail((max_side, max_side))
     buffer = io.BytesIO()

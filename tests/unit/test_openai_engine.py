@@ -82,6 +82,30 @@ def ask(*parts: str | Image, **options: Any) -> GenerationRequest:
     )
 
 
+@pytest.mark.parametrize(
+    ("limits", "sizes"),
+    [
+        ({"max_pixels": 5_000}, [(100, 50), (100, 50)]),
+        ({"max_total_pixels": 10_000}, [(100, 50), (100, 50)]),
+        ({"max_total_pixels": 5_000, "max_images": 1}, [(100, 50)]),
+        ({"max_total_pixels": 100, "max_pixels": 5_000}, [(10, 5), (10, 5)]),
+    ],
+)
+def test_pictures_keep_to_the_limits_on_pixels(
+    endpoint: Endpoint, limits: dict[str, int], sizes: list[tuple[int, int]]
+) -> None:
+    client = engine(endpoint, **limits)
+    client.generate([ask("see ", *(Image(image_id=i, uri="a.png") for i in range(2)))])
+    client.close()
+    content = endpoint.seen[0][1]["messages"][0]["content"]
+    assert [picture_of(part).size for part in content[1:]] == sizes
+
+
+def picture_of(part: dict[str, Any]) -> PIL.Image.Image:
+    data = part["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
+    return PIL.Image.open(io.BytesIO(base64.b64decode(data)))
+
+
 def test_the_wire_form(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", "secret")
     client = engine(endpoint, api_key_env="SOME_KEY", max_side=100, max_images=1)
@@ -103,8 +127,7 @@ def test_the_wire_form(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> N
         "skip_special_tokens": False,
     }
     assert [part["type"] for part in content] == ["text", "image_url", "text"]
-    data = content[1]["image_url"]["url"].removeprefix("data:image/jpeg;base64,")
-    assert PIL.Image.open(io.BytesIO(base64.b64decode(data))).size == (100, 50)
+    assert picture_of(content[1]).size == (100, 50)
     assert answer == Completion(
         request_id="r",
         text="ok",
