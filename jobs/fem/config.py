@@ -124,8 +124,8 @@ class FemConfig(Config):
     held_out: tuple[str, ...] = ()
     """Further corpora that are only scored."""
     anchor_texts: tuple[str, ...] = ()
-    """Corpora whose turns, read as queries, stay where the plain encoder puts them: it keeps what
-    it knows of languages that training lacks (`trained_side = "queries"`). Our option."""
+    """Corpora whose turns, read as queries, stay where the plain encoder puts them, so that
+    languages that training lacks are kept (`trained_side = "queries"`). Our option."""
     image_roots: tuple[str, ...] = ()
     loss: LossConfig = LossConfig()
     step: StepConfig = StepConfig()
