@@ -124,7 +124,7 @@ def unseen(config: FemConfig, trained_on: str) -> dict[str, list[Dialogue]]:
     if data_hash(records) != trained_on:
         raise ConfigError("the training files changed since the run; give those it was trained on")
     for file in config.held_out:
-        found[names[file]] = read_dialogues(Path(file), None, config.seed)
+        found[names[file]] = read_dialogues(Path(file), config.max_held_out_dialogues, config.seed)
     found = {name: ds for name, ds in found.items() if build_corpus(name, ds).queries}
     if not found:
         raise ConfigError("the run has neither test dialogues nor held_out sets; set one of them")

@@ -123,6 +123,8 @@ class FemConfig(Config):
     data: tuple[DataConfig, ...] = Field(min_length=1)
     held_out: tuple[str, ...] = ()
     """Further corpora that are only scored."""
+    max_held_out_dialogues: int | None = Field(default=None, ge=1)
+    """Of each of them."""
     anchor_texts: tuple[str, ...] = ()
     """Corpora whose turns, read as queries, stay where the plain encoder puts them, so that
     languages that training lacks are kept (`trained_side = "queries"`). Our option."""

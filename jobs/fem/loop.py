@@ -143,7 +143,7 @@ def prepare(config: FemConfig, session: Session) -> Run:
     anchor_texts = read_anchor_texts(config)
     records += anchor_texts
     for file in config.held_out:
-        dialogues = read_dialogues(Path(file), None, config.seed)
+        dialogues = read_dialogues(Path(file), config.max_held_out_dialogues, config.seed)
         held.append(("held_out", build_corpus(names[file], dialogues)))
     wanted = any(part.validation for part in config.data)
     if wanted and not any(c.queries for side, c in held if side == "validation"):

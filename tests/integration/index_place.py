@@ -5,12 +5,15 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
-from ffr_core.parts import build_encoder, build_index
-from ffr_core.profile import load_profile
+from ffr_core.parts import build_encoder, build_index, open_system
+from ffr_core.profile import load_profile, remember_root
+from ffr_core.records import dialogue_from_record
 from jobs.index_corpus import IndexJobConfig, PoolConfig, run
 
 PROFILE = """
@@ -66,7 +69,19 @@ class Place:
 
     def rows(self):
         """Every stored row of the tenant but for revisions, and the payload keys."""
-        profile = load_profile(str(self.profile), self.home)
+        return self._rows(self.home)
+
+    def library_rows(self, records):
+        """The same of the library, which adds these records to a home of their own."""
+        with tempfile.TemporaryDirectory(dir=self.corpus.parent) as home:
+            remember_root(Path(home), str(self.corpus))
+            with open_system(str(self.profile), home) as system:
+                for given in records:
+                    system.add(dialogue_from_record(given, base=str(self.corpus)))
+            return self._rows(Path(home))
+
+    def _rows(self, home):
+        profile = load_profile(str(self.profile), home)
         encoder = build_encoder(profile.encoder)
         index = build_index(profile, encoder.fingerprint, encoder.dim)
         found = dump(index)

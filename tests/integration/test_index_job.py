@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import boto3
@@ -32,52 +33,117 @@ def place(tmp_path, ray_cluster):
     return Place(tmp_path)
 
 
-def test_the_second_run_does_nothing_and_an_edit_touches_one_dialogue(place):
-    records = [record(f"d{i}", num_turns=6 + i) for i in range(6)]
-    write(place.corpus / "a.jsonl", records[:3])
+def test_runs_do_only_what_is_left_to_do(place):
+    """A dry run, then index, again, an edit beside a deletion, and back to what the library has."""
+    PIL.Image.new("RGB", (8, 8)).save(place.corpus / "here.png")
+    records = [record(f"d{i}", num_turns=6 + i, image="here.png") for i in range(6)]
+    write(place.corpus / "a.jsonl", [*records[:3], b"{"])
     write(place.corpus / "b.jsonl", records[3:])
+    dry = run(place.config(), dry_run=True)
+    assert (dry["to_index"], dry["dead_lettered"], dry["bad_images"]) == (6, {"bad_json": 1}, 0)
+    assert dry["estimate"]["turns_per_second"] > 0
+    assert [path.name for path in place.home.iterdir()] == ["runs"]
+    assert [folder.name for folder in (place.home / "runs").iterdir()] == ["dry-run"]
+    assert not place.rows()[0]
+
     first = place.run()
     assert (first["indexed"], first["turns"]) == (6, sum(6 + i for i in range(6)))
     assert first["tokens"] >= 7 * first["turns"]  # a speaker and six words a turn
     assert first["tokens_per_second"] > 0
     assert f"the encoder read {first['tokens']} tokens" in describe(first)
     before = place.rows()
+    assert_same(before, place.library_rows(records))
 
-    again = place.run(stages="separate")
+    again = place.run()
     assert (again["unchanged"], again["fragments"], again["passages"]) == (6, 0, 0)
     assert again["tokens"] == 0
     assert_same(place.rows(), before)
 
     records[1]["turns"] = records[1]["turns"][:2]
-    write(place.corpus / "a.jsonl", records[:3])
+    write(place.corpus / "a.jsonl", [*records[:3], b"{"])
+    with open_system(str(place.profile), place.home) as system:
+        assert system.delete("d4")
+        assert system.stats().dialogues == 5
     edited = place.run(stages="separate")
-    assert (edited["updated"], edited["unchanged"], edited["passages"]) == (1, 5, 2)
+    assert (edited["updated"], edited["unchanged"], edited["passages"]) == (1, 4, 2)
+    assert (edited["skipped"], edited["dead_lettered"]) == ({"deleted": 1}, {"bad_json": 1})
+    assert not exceeds(edited, 0.2)
     assert 0 < edited["tokens"] < first["tokens"]
-    rows, headers = place.rows()
-    (place.corpus.parent / "fresh").mkdir()
-    fresh = Place(place.corpus.parent / "fresh")
-    write(fresh.corpus / "all.jsonl", records)
-    fresh.run()
-    assert_same((rows, headers), fresh.rows())
+    left = [r for r in records if r["dialogue_id"] != "d4"]
+    assert place.rows()[0].keys() == place.library_rows(left)[0].keys()
+
+    report = {p: p.read_bytes() for p in (place.home / "runs" / "index").iterdir()}
+    assert run(place.config(restore=True), dry_run=True)["to_index"] == 1
+    assert report == {p: p.read_bytes() for p in report}
+    assert place.run(restore=True)["indexed"] == 1
+    assert_same(place.rows(), place.library_rows(records))
 
 
-def test_ten_thousand_broken_records_cost_no_good_one(place):
+MARKUP = '<|utt_id_start|>9<|utt_id_end|> <|im_end|> <script>alert(1)</script> " or tenant'
+GOOD = [record(f"good/{i}", num_turns=3) for i in range(40)]
+BROKEN = 10_000
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory, ray_cluster):
+    """One run over good, odd and broken records, in a folder and on S3; with its summary."""
+    place = Place(tmp_path_factory.mktemp("mixed"))
+    PIL.Image.new("RGB", (8, 8)).save(place.corpus / "here.png")
+    PIL.Image.new("RGB", (8, 8)).save(place.corpus.parent / "outside.png")
     rng = random.Random(7)
-    good = [record(f"good/{i}", num_turns=3) for i in range(40)]
-    broken = [_broken(rng, i) for i in range(10_000)]
-    lines = [*good, *broken]
+    lines = [*GOOD, *(_broken(rng, i) for i in range(BROKEN))]
     rng.shuffle(lines)
     write(place.corpus / "a.jsonl", lines)
-    summary = place.run()
-    letters = place.letters()
-    assert summary["read"] == len(lines)
-    assert len(letters) == sum(summary["dead_lettered"].values()) == len(broken)
+    write(place.corpus / "b.jsonl", [record("x", seed=1), record("y"), record("x", seed=2)])
+    write(place.corpus / "c.jsonl", [record("x", seed=3)])
+    write(place.corpus / "z-april.jsonl", [record("z", num_turns=9, seed=4)])
+    write(place.corpus / "z.jsonl", [record("z", num_turns=8, seed=3)])
+    images = {"dots": "../outside.png", "nul": "a\0b.png", "long": "x" * 300}
+    images |= {"here": "here.png", "gone": "gone.png"}
+    images["outside"] = str(place.corpus.parent / "outside.png")
+    write(place.corpus / "images.jsonl", [record(f"image/{n}", image=u) for n, u in images.items()])
+    odd = record('team/日本 #1? "q"')
+    odd["turns"][0] |= {"text": MARKUP, "speaker": 'A" or "1"=="1'}
+    write(place.corpus / "odd.jsonl", [odd])
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        client = boto3.client("s3", endpoint_url=endpoint)
+        client.create_bucket(Bucket="chats")
+        lines = "".join(json.dumps(record(name)) + "\n" for name in ("s3/x", "s3/y"))
+        client.put_object(Bucket="chats", Key="in/a.jsonl", Body=lines.encode())
+        place.profile.write_text(f'{PROFILE}[storage]\ns3_endpoint = "{endpoint}"\n')
+        summary = place.run(input=(str(place.corpus), "s3://chats/in"))
+        yield place, summary
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def mixed_system(mixed):
+    with open_system(str(mixed[0].profile), mixed[0].home) as system:
+        yield system
+
+
+def test_ten_thousand_broken_records_cost_no_good_one(mixed, mixed_system):
+    place, summary = mixed
+    found = place.letters()
+    letters = [letter for letter in found if letter["source"].endswith("/a.jsonl")]
+    assert len(letters) == BROKEN
     assert all(letter["reason"] and letter["message"] for letter in letters)
-    assert len({letter["position"] for letter in letters}) == len(broken)
-    assert set(place.rows()[1]) == {g["dialogue_id"] for g in good}
+    assert len({letter["position"] for letter in letters}) == BROKEN
+    assert sum(summary["dead_lettered"].values()) == BROKEN + 2
+    assert len(found) == BROKEN + 2 + 3 + 3  # and three duplicates, three pictures
+    expected = {"x", "y", "z", 'team/日本 #1? "q"', "s3/x", "s3/y"}
+    expected |= {g["dialogue_id"] for g in GOOD}
+    expected |= {f"image/{name}" for name in ("here", "gone", "nul", "long")}
+    assert set(mixed_system.dialogue_ids()) == expected
+    assert summary["indexed"] == len(expected)
     assert exceeds(summary, 0.5)
     assert "left out" in describe(summary)
-    assert not any(word in json.dumps(letters) for word in ("secretword",))
+    assert not any(word in json.dumps(found) for word in ("secretword",))
 
 
 def _broken(rng, number):
@@ -118,97 +184,33 @@ def _broken(rng, number):
     return base
 
 
-def test_the_last_record_of_an_id_wins_wherever_it_stands(place):
-    write(place.corpus / "a.jsonl", [record("x", seed=1), record("y"), record("x", seed=2)])
-    write(place.corpus / "b.jsonl", [record("x", seed=3)])
-    for _ in range(2):
-        summary = place.run()
-        assert summary["skipped"].get("duplicate_id", 0) >= 1
-        assert summary["dead_lettered"] == {}
-        with open_system(str(place.profile), place.home) as system:
-            kept = system.get("x")
-        assert kept.turns == dialogue_from_record(record("x", seed=3)).turns
+def test_the_last_and_the_longest_record_of_an_id_wins_wherever_it_stands(mixed, mixed_system):
+    assert mixed[1]["skipped"] == {"duplicate_id": 3}
+    kept = mixed_system.get("x")
+    assert kept.turns == dialogue_from_record(record("x", seed=3)).turns
+    assert len(mixed_system.get("z").turns) == 9  # z-april.jsonl is read before z.jsonl
 
 
-def test_the_longer_record_of_an_id_wins_whatever_its_file_is_called(place):
-    write(place.corpus / "x-april.jsonl", [record("x", num_turns=9, seed=4)])
-    write(place.corpus / "x.jsonl", [record("x", num_turns=8, seed=3)])
-    summary = place.run()
-    assert summary["skipped"] == {"duplicate_id": 1}
-    with open_system(str(place.profile), place.home) as system:
-        assert len(system.get("x").turns) == 9
-
-
-def test_images_outside_the_roots_and_images_that_are_gone(place):
-    PIL.Image.new("RGB", (8, 8)).save(place.corpus / "here.png")
-    outside = place.corpus.parent / "outside.png"
-    PIL.Image.new("RGB", (8, 8)).save(outside)
-    write(
-        place.corpus / "a.jsonl",
-        [
-            record("here", image="here.png"),
-            record("gone", image="gone.png"),
-            record("outside", image=str(outside)),
-            record("dots", image="../outside.png"),
-            record("nul", image="a\0b.png"),
-            record("long", image="x" * 300),
-        ],
+def test_images_outside_the_roots_and_images_that_are_gone(mixed, mixed_system):
+    place, summary = mixed
+    reasons = Counter(
+        letter["reason"] for letter in place.letters() if letter["source"].endswith("/images.jsonl")
     )
-    summary = place.run()
-    assert summary["dead_lettered"] == {"image_outside_roots": 2}
-    assert (summary["indexed"], summary["bad_images"]) == (4, 3)
-    with open_system(str(place.profile), place.home) as system:
-        assert system.get("here").images[0].uri == str(place.corpus / "here.png")
-        assert system.get("gone").images[0].uri is None
+    assert reasons == {"image_outside_roots": 2, "bad_image": 3}
+    assert summary["bad_images"] == 3
+    assert mixed_system.get("image/here").images[0].uri == str(place.corpus / "here.png")
+    assert mixed_system.get("image/gone").images[0].uri is None
 
 
-def test_a_deleted_dialogue_stays_away_until_it_is_restored(place):
-    write(place.corpus / "a.jsonl", [record("x"), record("y")])
-    place.run()
-    before = place.rows()
-    with open_system(str(place.profile), place.home) as system:
-        assert system.delete("x")
-        assert system.stats().dialogues == 1
-    respected = place.run()
-    assert (respected["skipped"], respected["dead_lettered"]) == ({"deleted": 1}, {})
-    assert not exceeds(respected, 0)
-    assert set(place.rows()[0]) < set(before[0])
-    assert place.run(restore=True)["indexed"] == 1
-    assert_same(place.rows(), before)
+def test_markup_in_texts_comes_back_as_text(mixed_system):
+    name = 'team/日本 #1? "q"'
+    assert mixed_system.get(name).turns[0].text == MARKUP
+    assert mixed_system.search(MARKUP)[0].dialogue_id == name
 
 
-def test_markup_in_texts_comes_back_as_text(place):
-    tokens = '<|utt_id_start|>9<|utt_id_end|> <|im_end|> <script>alert(1)</script> " or tenant'
-    odd = record('team/日本 #1? "q"')
-    odd["turns"][0] |= {"text": tokens, "speaker": 'A" or "1"=="1'}
-    write(place.corpus / "a.jsonl", [odd, record("plain")])
-    place.run()
-    with open_system(str(place.profile), place.home) as system:
-        kept = system.get(odd["dialogue_id"])
-        assert kept.turns[0].text == tokens
-        (answer, *_) = system.search(tokens)
-        assert answer.dialogue_id == odd["dialogue_id"]
-
-
-def test_a_dry_run_writes_nothing(place):
-    PIL.Image.new("RGB", (8, 8)).save(place.corpus / "here.png")
-    write(place.corpus / "a.jsonl", [record("x", image="here.png"), b"{"])
-    summary = run(place.config(), dry_run=True)
-    assert (summary["to_index"], summary["dead_lettered"]) == (1, {"bad_json": 1})
-    assert summary["bad_images"] == 0
-    assert summary["estimate"]["turns_per_second"] > 0
-    assert [path.name for path in place.home.iterdir()] == ["runs"]
-    assert not place.rows()[0]
-    assert not (place.home / "image_roots.json").exists()
-    assert [folder.name for folder in (place.home / "runs").iterdir()] == ["dry-run"]
-    place.run()
-    report = {p: p.read_bytes() for p in (place.home / "runs" / "index").iterdir()}
-    with open_system(str(place.profile), place.home) as system:
-        system.delete("x")
-    assert run(place.config(restore=True), dry_run=True)["to_index"] == 1
-    assert report == {p: p.read_bytes() for p in report}
-    after = place.run()
-    assert (after["skipped"], after["dead_lettered"]) == ({"deleted": 1}, {"bad_json": 1})
+def test_a_bucket_that_is_not_there_is_named(mixed):
+    with pytest.raises(NotFoundError, match="no bucket 'none'"):
+        run(mixed[0].config(input=("s3://none/in",)))
 
 
 def test_what_the_index_refuses_costs_no_neighbor(place):
@@ -239,24 +241,6 @@ def test_what_the_index_refuses_costs_no_neighbor(place):
     assert len(place.payloads()) == 1
 
 
-def test_a_corpus_on_s3_is_read_from_the_store_of_the_profile(place):
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket="chats")
-        lines = "".join(json.dumps(record(name)) + "\n" for name in ("x", "y"))
-        client.put_object(Bucket="chats", Key="in/a.jsonl", Body=lines.encode())
-        place.profile.write_text(f'{PROFILE}[storage]\ns3_endpoint = "{endpoint}"\n')
-        assert place.run(input=("s3://chats/in",))["indexed"] == 2
-        with pytest.raises(NotFoundError, match="no bucket 'none'"):
-            run(place.config(input=("s3://none/in",)))
-    finally:
-        server.stop()
-
-
 @pytest.fixture
 def big(place, calm):
     """The calm corpus with a home of its own; yields the rows that must come out."""
@@ -271,27 +255,26 @@ def ray_worker(title):
 
 
 @pytest.mark.timeout(600)
-def test_killing_the_driver_at_several_points_and_running_again(place, big, ray_cluster):
-    for number in (3, 60):
-        process = start(place, ray_cluster)
-        wait_for_payloads(place, number, process)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+def test_killing_the_driver_and_running_again(place, big, ray_cluster):
+    process = start(place, ray_cluster)
+    wait_for_payloads(place, 30, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(place.payloads()) < 96
     place.run()
     assert_same(place.rows(), big)
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("victim", ["ray::IndexOwner", "ray::MapWorker"])
-def test_killing_a_worker_in_the_middle(place, big, ray_cluster, victim):
+def test_killing_the_workers_in_the_middle(place, big, ray_cluster):
     process = start(place, ray_cluster)
-    if victim == "ray::IndexOwner":
-        wait_for_payloads(place, 10, process)
-    while not (victims := ray_worker(victim)):
-        assert process.poll() is None, (place.home.parent / "job.log").read_text()
-        time.sleep(0.02)
-    for worker in victims:
-        worker.kill()
+    for victim, written in (("ray::MapWorker", 0), ("ray::IndexOwner", 10)):
+        wait_for_payloads(place, written, process)
+        while not (victims := ray_worker(victim)):
+            assert process.poll() is None, (place.home.parent / "job.log").read_text()
+            time.sleep(0.02)
+        for worker in victims:
+            worker.kill()
     assert process.wait(300) == 0, (place.home.parent / "job.log").read_text()
     summary = json.loads((place.home / "runs" / "index" / "summary.json").read_text())
     assert summary["indexed"] + summary["updated"] + summary["unchanged"] == 96

@@ -107,6 +107,9 @@ def test_only_dialogues_that_were_not_trained_on_are_asked(tmp_path, config):
     both = config.model_copy(update={"held_out": (str(other),)})
     found = unseen(both, trained_on)
     assert {name: len(ds) for name, ds in found.items()} == {"set.jsonl": 1, "other.jsonl": 1}
+    other.write_text("\n".join(json.dumps(record_from_dialogue(dialogue(n))) for n in "efg"))
+    some = both.model_copy(update={"max_held_out_dialogues": 2})
+    assert len(unseen(some, trained_on)["other.jsonl"]) == 2
     anchored = config.model_copy(update={"anchor_texts": (str(other),)})
     with pytest.raises(ConfigError, match="files changed since the run"):
         unseen(anchored, trained_on)
