@@ -62,13 +62,20 @@ def test_an_index_without_dialogues_is_not_switched(ray_cluster, tmp_path, profi
     assert not switched(new, tmp_path)
 
 
-def test_no_tenant_is_left_behind(ray_cluster, tmp_path, profiles):
+def test_no_tenant_and_no_dialogue_without_its_picture_is_left_behind(
+    ray_cluster, tmp_path, profiles
+):
     old, new = profiles
     home, keys = tmp_path / "home", tmp_path / "keys.toml"
-    tenants = ("default", "acme", "zeta")
+    kept, gone = tmp_path / "kept.png", tmp_path / "gone.png"
+    remember_root(home, str(tmp_path))
+    for path in (kept, gone):
+        PIL.Image.new("RGB", (8, 8)).save(path)
+    tenants = ("acme", "zeta")
     with open_system(old, home) as system:
         for tenant in tenants:
-            system.add(dialogue(), tenant)
+            system.add(dialogue(kept, gone), tenant)
+    gone.unlink()
     refused = reindex(new, home, "--tenant", "acme")
     assert refused.exit_code == 2
     assert "not named: 1;" in refused.stderr
@@ -78,10 +85,14 @@ def test_no_tenant_is_left_behind(ray_cluster, tmp_path, profiles):
     keys.write_text(f'[[keys]]\ntenant = "zeta"\nscopes = ["search"]\nsha256 = "{"0" * 64}"\n')
     done = reindex(new, home, "--tenant", "acme", "--keys", keys)
     assert done.exit_code == 0, done.stderr
-    assert "3 dialogues" in done.stdout
+    assert "2 dialogues" in done.stdout
+    assert "images that cannot be read (dialogue kept): 2\n" in done.stdout
+    assert switched(new, home)
     with open_system(new, home) as system:
         for tenant in tenants:
             assert len(system.search("the lamp is green", tenant=tenant)) == 1
+            images = system.get("lamp", tenant).images
+            assert [image.uri for image in images] == [str(kept), None]
 
 
 def test_a_tenant_that_comes_while_it_runs_is_not_left_behind(
@@ -101,21 +112,3 @@ def test_a_tenant_that_comes_while_it_runs_is_not_left_behind(
     assert refused.exit_code == 2
     assert "not named: 1;" in refused.stderr
     assert not switched(new, tmp_path)
-
-
-def test_a_picture_that_is_gone_does_not_keep_it_from_ending(ray_cluster, tmp_path, profiles):
-    old, new = profiles
-    home, kept, gone = tmp_path / "home", tmp_path / "kept.png", tmp_path / "gone.png"
-    remember_root(home, str(tmp_path))
-    for path in (kept, gone):
-        PIL.Image.new("RGB", (8, 8)).save(path)
-    with open_system(old, home) as system:
-        system.add(dialogue(kept, gone))
-    gone.unlink()
-    done = reindex(new, home)
-    assert done.exit_code == 0, done.stderr
-    assert "images that cannot be read (dialogue kept): 1\n" in done.stdout
-    assert switched(new, home)
-    with open_system(new, home) as system:
-        assert len(system.search("the lamp is green")) == 1
-        assert [image.uri for image in system.get("lamp").images] == [str(kept), None]
