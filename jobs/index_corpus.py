@@ -212,6 +212,8 @@ def _start_owners(
         owner.remote(profile, fingerprint, dim, config.tenant, name, number, beside)
         for number in range(1 if lite else config.writers)
     ]
+    import ray.data  # takes seconds, in which the owners start
+
     for refusal in ray.get([o.error.remote() for o in owners]):
         if refusal is not None:
             raise refusal

@@ -68,6 +68,28 @@ class RenderedPrompt:
     """Largest size of one of these pictures."""
 
 
+def picture_settings(
+    sizes: tuple[int, int],
+    max_pixels: int | None,
+    max_images: int | None,
+    max_total_pixels: int | None,
+) -> str:
+    """Everything that changes the output of a `PromptEncoder`, for fingerprints.
+
+    Args:
+        sizes: Fewest and most pixels of a picture that the image processor gives.
+        max_pixels: As for `PromptEncoder`.
+        max_images: As there.
+        max_total_pixels: As there.
+    """
+    return f"{_largest(sizes, max_pixels)},{max_images},{max_total_pixels}"
+
+
+def _largest(sizes: tuple[int, int], max_pixels: int | None) -> int:
+    fewest, most = sizes
+    return max(fewest, min(most, max_pixels or most))
+
+
 class PromptEncoder:
     """Chat template, tokenizer and image processor in one, with a bounded cache of pictures.
 
@@ -98,10 +120,11 @@ class PromptEncoder:
         self.processor, self.tokenizer = processor, processor.tokenizer
         self._images = images
         size = processor.image_processor.size
-        self._min_pixels: int = size["shortest_edge"]
-        largest: int = size["longest_edge"]
-        self._max_pixels = max(self._min_pixels, min(largest, max_pixels or largest))
+        sizes: tuple[int, int] = (size["shortest_edge"], size["longest_edge"])
+        self._min_pixels, self._max_pixels = sizes[0], _largest(sizes, max_pixels)
         self._max_images, self._max_total_pixels = max_images, max_total_pixels
+        self.settings = picture_settings(sizes, max_pixels, max_images, max_total_pixels)
+        """Everything that changes its output, for fingerprints."""
         self._merge: int = processor.image_processor.merge_size
         self._factor: int = processor.image_processor.patch_size * self._merge
         self._image_token_id: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
@@ -112,11 +135,6 @@ class PromptEncoder:
         """Prompts rendered, images in them, images left out."""
         self.end_of_turn_id: int = self.tokenizer.eos_token_id
         check_escaping(self.tokenizer)
-
-    @property
-    def settings(self) -> str:
-        """Everything that changes its output, for fingerprints."""
-        return f"{self._max_pixels},{self._max_images},{self._max_total_pixels}"
 
     def encode(self, messages: Sequence[Message], answer: str | None = None) -> EncodedPrompt:
         """Apply the chat template with the generation prompt, then `answer` and end of turn.

@@ -28,17 +28,13 @@ def engine_fingerprint(config: EngineConfig, images: ImageReader) -> str:
             return engine.fingerprint
         finally:
             engine.close()
-    from ffr_core.engine.inputs import PromptEncoder
-    from ffr_core.engine.loading import load_processor, model_fingerprint
+    from ffr_core.engine.inputs import picture_settings
+    from ffr_core.engine.loading import model_fingerprint, picture_sizes
 
-    encoder = PromptEncoder(
-        load_processor(config.path),
-        images.open,
-        config.max_pixels,
-        config.max_images,
-        config.max_total_pixels,
+    settings = picture_settings(
+        picture_sizes(config.path), config.max_pixels, config.max_images, config.max_total_pixels
     )
-    return f"{model_fingerprint(config.path)}:{config.dtype}:{encoder.settings}"
+    return f"{model_fingerprint(config.path)}:{config.dtype}:{settings}"
 
 
 def engine_died(error: BaseException) -> bool:

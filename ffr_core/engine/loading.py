@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,26 @@ def load_processor(path: str | Path) -> Any:
     auto: Any = transformers.AutoProcessor
     try:
         return auto.from_pretrained(str(path))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise NotFoundError(f"no processor at {str(path)!r}; check the path: {error}") from error
+
+
+def picture_sizes(path: str | Path) -> tuple[int, int]:
+    """Fewest and most pixels of a picture that the image processor of a model gives.
+
+    Read from the folder where that says both, since transformers takes seconds to import.
+
+    Raises:
+        NotFoundError: No processor at the path.
+    """
+    file = Path(path, "processor_config.json")
+    saved = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    saved = saved.get("image_processor") or {}
+    size = saved.get("size") or {}
+    older = {"min_pixels", "max_pixels"} & saved.keys()
+    if older or size.keys() != {"shortest_edge", "longest_edge"}:
+        size = load_processor(path).image_processor.size
+    return int(size["shortest_edge"]), int(size["longest_edge"])
 
 
 def model_fingerprint(path: str | Path) -> str:

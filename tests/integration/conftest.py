@@ -3,7 +3,7 @@
 import tempfile
 
 import pytest
-from index_place import Place, record, write
+from index_place import NUM_CALM, Place, record, write
 from service_process import running_service
 
 
@@ -71,7 +71,7 @@ def b(service):
 def calm(tmp_path_factory):
     """A corpus that takes some seconds, and the rows that the library makes of it."""
     place = Place(tmp_path_factory.mktemp("calm"))
-    records = [record(f"d{i}", num_turns=20) for i in range(96)]
-    write(place.corpus / "a.jsonl", records[:48])
-    write(place.corpus / "b.jsonl", records[48:])
+    records = [record(f"d{i}", num_turns=20) for i in range(NUM_CALM)]
+    write(place.corpus / "a.jsonl", records[: NUM_CALM // 2])
+    write(place.corpus / "b.jsonl", records[NUM_CALM // 2 :])
     return place, place.library_rows(records)

@@ -24,6 +24,8 @@ kind = "milvus"
 uri = "{home}/i.db"
 """
 WORDS = ["red", "bus", "hotel", "rain", "ticket", "map", "火锅", "明天", "会议", "lamp", "repair"]
+NUM_CALM = 64
+"""Dialogues of the corpus `calm`."""
 FAST = {"build": PoolConfig(batch=4, cpus=0.5)}
 
 

@@ -14,7 +14,16 @@ import boto3
 import PIL.Image
 import psutil
 import pytest
-from index_place import PROFILE, Place, assert_same, record, start, wait_for_payloads, write
+from index_place import (
+    NUM_CALM,
+    PROFILE,
+    Place,
+    assert_same,
+    record,
+    start,
+    wait_for_payloads,
+    write,
+)
 from moto.server import ThreadedMotoServer
 
 from ffr_core.errors import ConfigError, NotFoundError
@@ -34,7 +43,7 @@ def place(tmp_path, ray_cluster):
 
 
 def test_runs_do_only_what_is_left_to_do(place):
-    """A dry run, then index, again, an edit beside a deletion, and back to what the library has."""
+    """A dry run, then index, an edit beside a deletion, and back to what the library has."""
     PIL.Image.new("RGB", (8, 8)).save(place.corpus / "here.png")
     records = [record(f"d{i}", num_turns=6 + i, image="here.png") for i in range(6)]
     write(place.corpus / "a.jsonl", [*records[:3], b"{"])
@@ -51,13 +60,7 @@ def test_runs_do_only_what_is_left_to_do(place):
     assert first["tokens"] >= 7 * first["turns"]  # a speaker and six words a turn
     assert first["tokens_per_second"] > 0
     assert f"the encoder read {first['tokens']} tokens" in describe(first)
-    before = place.rows()
-    assert_same(before, place.library_rows(records))
-
-    again = place.run()
-    assert (again["unchanged"], again["fragments"], again["passages"]) == (6, 0, 0)
-    assert again["tokens"] == 0
-    assert_same(place.rows(), before)
+    assert_same(place.rows(), place.library_rows(records))
 
     records[1]["turns"] = records[1]["turns"][:2]
     write(place.corpus / "a.jsonl", [*records[:3], b"{"])
@@ -68,14 +71,15 @@ def test_runs_do_only_what_is_left_to_do(place):
     assert (edited["updated"], edited["unchanged"], edited["passages"]) == (1, 4, 2)
     assert (edited["skipped"], edited["dead_lettered"]) == ({"deleted": 1}, {"bad_json": 1})
     assert not exceeds(edited, 0.2)
-    assert 0 < edited["tokens"] < first["tokens"]
+    assert 0 < edited["tokens"] < first["tokens"] / 4
     left = [r for r in records if r["dialogue_id"] != "d4"]
     assert place.rows()[0].keys() == place.library_rows(left)[0].keys()
 
     report = {p: p.read_bytes() for p in (place.home / "runs" / "index").iterdir()}
     assert run(place.config(restore=True), dry_run=True)["to_index"] == 1
     assert report == {p: p.read_bytes() for p in report}
-    assert place.run(restore=True)["indexed"] == 1
+    restored = place.run(restore=True)
+    assert (restored["indexed"], restored["unchanged"], restored["tokens"] > 0) == (1, 5, True)
     assert_same(place.rows(), place.library_rows(records))
 
 
@@ -257,10 +261,10 @@ def ray_worker(title):
 @pytest.mark.timeout(600)
 def test_killing_the_driver_and_running_again(place, big, ray_cluster):
     process = start(place, ray_cluster)
-    wait_for_payloads(place, 30, process)
+    wait_for_payloads(place, 20, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(place.payloads()) < 96
+    assert len(place.payloads()) < NUM_CALM
     place.run()
     assert_same(place.rows(), big)
 
@@ -277,7 +281,7 @@ def test_killing_the_workers_in_the_middle(place, big, ray_cluster):
             worker.kill()
     assert process.wait(300) == 0, (place.home.parent / "job.log").read_text()
     summary = json.loads((place.home / "runs" / "index" / "summary.json").read_text())
-    assert summary["indexed"] + summary["updated"] + summary["unchanged"] == 96
+    assert summary["indexed"] + summary["updated"] + summary["unchanged"] == NUM_CALM
     assert_same(place.rows(), big)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from index_place import Place, assert_same, start, wait_for_payloads
+from index_place import NUM_CALM, Place, assert_same, start, wait_for_payloads
 from service_process import record
 
 from jobs.index_notes import NOTES
@@ -126,7 +126,7 @@ def test_a_node_that_goes_away_loses_and_doubles_nothing(tmp_path, calm, nodes, 
     nodes.kill(owners[0] if owner_goes else next(n for n in (0, 1) if n not in owners))
     assert process.wait(300) == 0, (place.home.parent / "job.log").read_text()
     summary = json.loads((place.home / "runs" / "index" / "summary.json").read_text())
-    assert summary["indexed"] + summary["updated"] + summary["unchanged"] == 96
+    assert summary["indexed"] + summary["updated"] + summary["unchanged"] == NUM_CALM
     assert_same(place.rows(), calm[1])
     assert not [*(place.home / "store" / NOTES).rglob("*.json")]
 
