@@ -8,14 +8,19 @@ CPUs.
 """
 
 import json
+import os
 import sys
-
-from ray.cluster_utils import Cluster
+from pathlib import Path
 
 
 def main(folder, count, cpus):
+    # Ray notes the address of a cluster in a folder that it does not make.
+    os.environ["RAY_TMPDIR"] = folder
+    Path(folder, "ray").mkdir()
+    from ray.cluster_utils import Cluster
+
     memory = {"object_store_memory": 200_000_000}
-    head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, **memory}
+    head = {"num_cpus": 0, "include_dashboard": False, **memory}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.add_node(num_cpus=cpus, **memory) for _ in range(count)]
     cluster.wait_for_nodes()
