@@ -60,14 +60,15 @@ def picture_sizes(path: str | Path) -> tuple[int, int]:
     Raises:
         NotFoundError: No processor at the path.
     """
-    file = Path(path, "processor_config.json")
-    saved = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    saved = saved.get("image_processor") or {}
-    size = saved.get("size") or {}
-    older = {"min_pixels", "max_pixels"} & saved.keys()
-    if older or size.keys() != {"shortest_edge", "longest_edge"}:
+    try:
+        saved = json.loads(Path(path, "processor_config.json").read_text(encoding="utf-8"))
+        part = saved["image_processor"]
+        size = {} if {"min_pixels", "max_pixels"} & part.keys() else part["size"]
+        return int(size["shortest_edge"]), int(size["longest_edge"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # An older layout, a hub id or a broken file: transformers knows, or says what is wrong.
         size = load_processor(path).image_processor.size
-    return int(size["shortest_edge"]), int(size["longest_edge"])
+        return int(size["shortest_edge"]), int(size["longest_edge"])
 
 
 def model_fingerprint(path: str | Path) -> str:

@@ -68,3 +68,6 @@ def test_picture_sizes_are_those_of_the_processor(tmp_path, change):
 def test_a_folder_without_a_processor_is_named(tmp_path):
     with pytest.raises(NotFoundError, match="no processor at"):
         picture_sizes(tmp_path)
+    (tmp_path / "processor_config.json").write_text("{")
+    with pytest.raises(NotFoundError, match="no processor at"):
+        picture_sizes(tmp_path)
