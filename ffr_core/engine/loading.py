@@ -64,11 +64,12 @@ def picture_sizes(path: str | Path) -> tuple[int, int]:
         saved = json.loads(Path(path, "processor_config.json").read_text(encoding="utf-8"))
         part = saved["image_processor"]
         size = {} if {"min_pixels", "max_pixels"} & part.keys() else part["size"]
-        return int(size["shortest_edge"]), int(size["longest_edge"])
+        fewest, most = size["shortest_edge"], size["longest_edge"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         # An older layout, a hub id or a broken file: transformers knows, or says what is wrong.
         size = load_processor(path).image_processor.size
-        return int(size["shortest_edge"]), int(size["longest_edge"])
+        fewest, most = size["shortest_edge"], size["longest_edge"]
+    return int(fewest), int(most)
 
 
 def model_fingerprint(path: str | Path) -> str:

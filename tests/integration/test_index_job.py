@@ -24,7 +24,6 @@ from index_place import (
     wait_for_payloads,
     write,
 )
-from moto.server import ThreadedMotoServer
 
 from ffr_core.errors import ConfigError, NotFoundError
 from ffr_core.parts import build_builder, build_encoder, open_system
@@ -94,7 +93,7 @@ BROKEN = 10_000
 
 
 @pytest.fixture(scope="module")
-def mixed(tmp_path_factory, ray_cluster):
+def mixed(tmp_path_factory, ray_cluster, s3_endpoint):
     """One run over good, odd and broken records, in a folder and on S3; with its summary."""
     place = Place(tmp_path_factory.mktemp("mixed"))
     PIL.Image.new("RGB", (8, 8)).save(place.corpus / "here.png")
@@ -114,20 +113,12 @@ def mixed(tmp_path_factory, ray_cluster):
     odd = record('team/日本 #1? "q"')
     odd["turns"][0] |= {"text": MARKUP, "speaker": 'A" or "1"=="1'}
     write(place.corpus / "odd.jsonl", [odd])
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket="chats")
-        lines = "".join(json.dumps(record(name)) + "\n" for name in ("s3/x", "s3/y"))
-        client.put_object(Bucket="chats", Key="in/a.jsonl", Body=lines.encode())
-        place.profile.write_text(f'{PROFILE}[storage]\ns3_endpoint = "{endpoint}"\n')
-        summary = place.run(input=(str(place.corpus), "s3://chats/in"))
-        yield place, summary
-    finally:
-        server.stop()
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    client.create_bucket(Bucket="chats")
+    lines = "".join(json.dumps(record(name)) + "\n" for name in ("s3/x", "s3/y"))
+    client.put_object(Bucket="chats", Key="in/a.jsonl", Body=lines.encode())
+    place.profile.write_text(f'{PROFILE}[storage]\ns3_endpoint = "{s3_endpoint}"\n')
+    return place, place.run(input=(str(place.corpus), "s3://chats/in"))
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,12 @@ BASE = "ffr_core/data/checkpoints/tiny/base"
 
 
 @pytest.mark.parametrize("limits", [{}, {"max_pixels": 5000, "max_images": 3}])
-def test_a_fingerprint_is_that_of_the_engine(limits):
-    config = EngineConfig(kind="transformers", path=BASE, dtype="float32", **limits)
+def test_a_fingerprint_is_that_of_the_engine(tmp_path, limits):
+    folder = tmp_path / "model"
+    shutil.copytree(BASE, folder)
+    file = folder / "processor_config.json"
+    file.write_text(file.read_text().replace('"longest_edge": 3136', '"longest_edge": 12544'))
+    config = EngineConfig(kind="transformers", path=str(folder), dtype="float32", **limits)
     images = ImageReader(limits=ImageLimits())
     engine = build_engine(config, images)
     assert engine_fingerprint(config, images) == engine.fingerprint

@@ -456,6 +456,21 @@ def test_a_sweep_over_seeds_leaves_a_table_of_the_held_out_side(toy, tmp_path):
     assert trained[1] == f"{mean(values):.1f} ± {stdev(values):.1f}"
 
 
+def test_of_a_held_out_set_a_sample_can_be_scored(toy, tmp_path, monkeypatch):
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text(loop.Path(toy["data"][0]["path"]).read_text())
+    sizes, build = {}, loop.build_corpus
+
+    def record(name, dialogues):
+        sizes[name] = len(dialogues)
+        return build(name, dialogues)
+
+    monkeypatch.setattr(loop, "build_corpus", record)
+    values = {**toy, "num_steps": 1, "held_out": [str(held_out)], "max_held_out_dialogues": 2}
+    run(FemConfig.parse(values, "toy"))
+    assert sizes["held_out.jsonl"] == 2
+
+
 def test_the_table_says_which_runs_of_a_sweep_are_not_finished(toy):
     launch = {**toy["launch"], "stop_after_minutes": 1e-9}
     values = {**toy, "launch": launch, "num_steps": 2, "sweep": {"intra_weight": [0, 1]}}

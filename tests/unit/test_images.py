@@ -114,37 +114,28 @@ def test_files_that_are_no_pictures(picture):
         images.open(str(path))
 
 
-def test_pictures_in_s3(monkeypatch, picture):
-    from moto.server import ThreadedMotoServer
-
+def test_pictures_in_s3(monkeypatch, picture, s3_endpoint):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket="pictures")
-        client.put_object(Bucket="pictures", Key="in/a.png", Body=picture.read_bytes())
-        client.put_object(Bucket="pictures", Key="in/#1 a?.png", Body=picture.read_bytes())
-        client.put_object(Bucket="pictures", Key="out/a.png", Body=picture.read_bytes())
-        limits = ImageLimits(roots=("s3://pictures/in",))
-        images = ImageReader(limits=limits, s3_endpoint=endpoint)
-        assert images.open("s3://pictures/in/a.png").size == (40, 20)
-        assert images.open("s3://pictures/in/#1 a?.png").size == (40, 20)
-        with pytest.raises(ForbiddenError):
-            images.open("s3://pictures/out/a.png")
-        with pytest.raises(ForbiddenError):
-            images.open("s3://pictures/in/../out/a.png")
-        with pytest.raises(NotFoundError):
-            images.open("s3://pictures/in/none.png")
-        unreachable = ImageReader(limits=limits, s3_endpoint="http://127.0.0.1:1")
-        with pytest.raises(FfrError, match="cannot be reached"):
-            unreachable.open("s3://pictures/in/a.png")
-    finally:
-        server.stop()
+    client = boto3.client("s3", endpoint_url=s3_endpoint)
+    client.create_bucket(Bucket="pictures")
+    client.put_object(Bucket="pictures", Key="in/a.png", Body=picture.read_bytes())
+    client.put_object(Bucket="pictures", Key="in/#1 a?.png", Body=picture.read_bytes())
+    client.put_object(Bucket="pictures", Key="out/a.png", Body=picture.read_bytes())
+    limits = ImageLimits(roots=("s3://pictures/in",))
+    images = ImageReader(limits=limits, s3_endpoint=s3_endpoint)
+    assert images.open("s3://pictures/in/a.png").size == (40, 20)
+    assert images.open("s3://pictures/in/#1 a?.png").size == (40, 20)
+    with pytest.raises(ForbiddenError):
+        images.open("s3://pictures/out/a.png")
+    with pytest.raises(ForbiddenError):
+        images.open("s3://pictures/in/../out/a.png")
+    with pytest.raises(NotFoundError):
+        images.open("s3://pictures/in/none.png")
+    unreachable = ImageReader(limits=limits, s3_endpoint="http://127.0.0.1:1")
+    with pytest.raises(FfrError, match="cannot be reached"):
+        unreachable.open("s3://pictures/in/a.png")
 
 
 @pytest.mark.parametrize("uri", ["{root}/a\0b.png", "~nosuchuser/x.png", "http://[abc/x.png"])
